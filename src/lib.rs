@@ -1,0 +1,6 @@
+//! grantd is an OAuth broker daemon for MCP servers.
+
+pub mod clock;
+pub mod model;
+pub mod telemetry;
+pub mod yaml;

@@ -1,0 +1,13 @@
+//! The words of grantd: the nouns every other module speaks in, each tied to the RFC term it stands for.
+
+pub mod caller;
+pub mod client;
+pub mod connection;
+pub mod id;
+pub mod provider;
+pub mod scope;
+pub mod secret;
+pub mod session;
+pub mod subject;
+pub mod time;
+pub mod token;

@@ -1,0 +1,120 @@
+//! A connection: one subject's account at one provider, and the grants it holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{ConnectionId, Epoch, ProviderId};
+use crate::model::scope::ScopeSet;
+use crate::model::subject::Subject;
+use crate::model::time::Timestamp;
+
+/// The account at the provider, as the provider told it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Account {
+    /// The provider's own id, which never changes and is never given to somebody else.
+    pub id: String,
+    /// What a person calls it: a login, an address, a workspace. It may change.
+    pub name: String,
+}
+
+impl Account {
+    /// Whether a caller who says `selector` means this account: by id or by name.
+    #[must_use]
+    pub fn answers_to(&self, selector: &str) -> bool {
+        self.id == selector || self.name == selector
+    }
+}
+
+/// What callers name: one subject's account at one provider.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Connection {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Whose it is.
+    pub subject: Subject,
+    /// At which configured provider.
+    pub provider: ProviderId,
+    /// Which account there.
+    pub account: Account,
+    /// How it stands.
+    pub state: State,
+    /// Which consent the grants come from.
+    pub epoch: Epoch,
+    /// What was asked for when a person last consented; what was given is with each grant.
+    pub scopes: ScopeSet,
+    /// When it was first confirmed.
+    pub created_at: Timestamp,
+}
+
+/// How a connection stands. The transitions are in `docs/ARCHITECTURE.md`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Serving.
+    Active,
+    /// The provider refused for good: a person has to connect again.
+    NeedsReconnect(ReconnectReason),
+    /// The last refresh failed for a reason that may pass; the access token still serves while it lives.
+    RefreshFailed,
+    /// Ended by its subject or an administrator.
+    Revoked,
+}
+
+impl State {
+    /// The stable word for the state, in the API and in the store.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::NeedsReconnect(_) => "needs_reconnect",
+            Self::RefreshFailed => "refresh_failed",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Why a person has to connect again.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReconnectReason {
+    /// The account that came back with a refreshed token is another one.
+    IdentityChanged,
+    /// An answer of the provider was lost, and with it a refresh token that can be had only once.
+    LostResponse,
+    /// The token died, and the provider never gave a refresh token.
+    NoRefreshToken,
+    /// The provider no longer accepts the refresh token.
+    RefreshTokenInvalid,
+    /// The provider wants the person to sign in or consent again.
+    UserAction,
+}
+
+impl ReconnectReason {
+    /// Every reason, for the store and the documents.
+    pub const ALL: [Self; 5] =
+        [Self::IdentityChanged, Self::LostResponse, Self::NoRefreshToken, Self::RefreshTokenInvalid, Self::UserAction];
+
+    /// The stable word, in the API and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IdentityChanged => "identity_changed",
+            Self::LostResponse => "lost_response",
+            Self::NoRefreshToken => "no_refresh_token",
+            Self::RefreshTokenInvalid => "refresh_token_invalid",
+            Self::UserAction => "user_action",
+        }
+    }
+
+    /// One sentence for the person who has to act.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::IdentityChanged => "The provider answered for a different account.",
+            Self::LostResponse => "An answer from the provider was lost on the way, and it cannot be asked for twice.",
+            Self::NoRefreshToken => "The access has expired, and the provider gave no way to renew it.",
+            Self::RefreshTokenInvalid => {
+                "The provider no longer accepts this connection: it was revoked or has expired."
+            }
+            Self::UserAction => "The provider wants you to sign in or agree again.",
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! A provider: an authorization server (RFC 6749 section 1.1) with everything that differs between them as data.
+//!
+//! A [`Provider`] is what the catalog makes of a definition and an operator's settings: variables are filled in, the
+//! variant is chosen, URLs are parsed. The `rules` below it are read from YAML as they stand.
+
+pub mod pointer;
+pub mod redirect;
+pub mod rules;
+pub mod scopes;
+
+use url::Url;
+
+use crate::model::client::ClientAuth;
+use crate::model::id::ProviderId;
+use crate::model::provider::pointer::PointerTemplate;
+use crate::model::provider::rules::{
+    Api, AuthorizeRules, ErrorRule, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules,
+    ScopeRules, SlotRule, TokenRules,
+};
+use crate::model::provider::rules::{Body, Encoding, TokenKind};
+
+/// An authorization server as one operator uses it.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its name in the configuration, in URLs and on the socket.
+    pub id: ProviderId,
+    /// Which definition it comes from; the same as `id` unless the operator configured it twice.
+    pub definition: ProviderId,
+    /// What people call it.
+    pub name: String,
+    /// Where a person registers the client.
+    pub docs_url: Option<Url>,
+    /// What a person should know when registering.
+    pub setup_notes: Vec<String>,
+    /// Where to send what.
+    pub endpoints: Endpoints,
+    /// Whose answers to believe.
+    pub issuer: IssuerRules,
+    /// How the client proves itself when it redeems a code or refreshes.
+    pub client_auth: ClientAuth,
+    /// Whether a client without a secret is an error, or a client with one.
+    pub client_kind: ClientKind,
+    /// Whether PKCE is sent (RFC 7636). Always S256; `plain` does not exist here.
+    pub pkce: bool,
+    /// What goes into the authorization request.
+    pub authorize: AuthorizeRules,
+    /// What the provider accepts as redirect URI.
+    pub redirect: RedirectRules,
+    /// What goes into a token request.
+    pub token: TokenRules,
+    /// How to read a token response.
+    pub response: ResponseRules,
+    /// Where in a token response each grant is found; at least one.
+    pub slots: Vec<SlotRule>,
+    /// What refreshing does here.
+    pub refresh: RefreshRules,
+    /// Which failure means what; the first match counts.
+    pub errors: Vec<ErrorRule>,
+    /// Which account it is.
+    pub identity: Identity,
+    /// How to take a grant back; `None` if the provider has no way.
+    pub revoke: Option<Revoke>,
+    /// Where a person can take a grant back by hand.
+    pub revoke_manual_url: Option<Url>,
+    /// What is known of its scopes.
+    pub scopes: ScopeRules,
+    /// Ready lists of scopes.
+    pub presets: Presets,
+    /// Hints for whoever uses the token.
+    pub api: Api,
+}
+
+/// Where to send what. All are https, or http on loopback.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// Authorization endpoint (RFC 6749 section 3.1); the browser goes there.
+    pub authorize: Url,
+    /// Token endpoint (RFC 6749 section 3.2).
+    pub token: Url,
+    /// Device authorization endpoint (RFC 8628 section 3.1).
+    pub device: Option<Url>,
+    /// The keys that sign ID tokens (RFC 7517).
+    pub jwks: Option<Url>,
+}
+
+/// Whether the client can keep a secret (RFC 6749 section 2.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientKind {
+    /// It has a secret, and the provider wants it.
+    Confidential,
+    /// It has none; a configured secret is an error.
+    Public,
+}
+
+/// How to find out which account a grant belongs to.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Where to look.
+    pub source: IdentitySource,
+    /// The account's id there: what never changes.
+    pub account_id: PointerTemplate,
+    /// What a person calls the account.
+    pub display: PointerTemplate,
+}
+
+/// Where the account is told.
+#[derive(Clone, Debug)]
+pub enum IdentitySource {
+    /// By an API, asked with the access token.
+    Http {
+        /// The resource, read with GET.
+        url: Url,
+        /// Headers besides `Authorization` and `Accept`.
+        headers: Vec<(String, String)>,
+    },
+    /// In the ID token (OpenID Connect Core section 2), verified against the provider's keys.
+    IdToken(IdTokenRules),
+    /// In the token response itself.
+    Token,
+}
+
+/// How to take a grant back (RFC 7009, or what the provider has instead).
+#[derive(Clone, Debug)]
+pub struct Revoke {
+    /// `POST` or `DELETE`.
+    pub method: RevokeMethod,
+    /// Where to.
+    pub url: Url,
+    /// How the request proves itself.
+    pub auth: RevokeAuth,
+    /// How the body is written.
+    pub encoding: Encoding,
+    /// The body; values may hold `{token}`.
+    pub body: Body,
+    /// Which token `{token}` and a bearer header stand for.
+    pub token: TokenKind,
+    /// Status codes that mean it is gone.
+    pub ok_http: Vec<u16>,
+    /// How much goes with it.
+    pub reach: RevokeReach,
+}
+
+/// The method of a revocation request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RevokeMethod {
+    /// `DELETE`
+    Delete,
+    /// `POST`
+    Post,
+}
+
+/// How a revocation request proves itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RevokeAuth {
+    /// The client by HTTP Basic.
+    Basic,
+    /// The token itself in the `Authorization` header.
+    Bearer,
+    /// Nothing but the token in the body.
+    None,
+    /// The client in the body.
+    Post,
+}
+
+/// What a revocation takes with it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RevokeReach {
+    /// Every token of this grant.
+    Grant,
+    /// Every grant that this person gave to any client of the operator's project: asked for, never automatic.
+    Project,
+    /// The one token.
+    Token,
+}
+
+impl Provider {
+    /// The slot called `name`.
+    #[must_use]
+    pub fn slot(&self, name: &crate::model::id::SlotName) -> Option<&SlotRule> {
+        self.slots.iter().find(|slot| slot.name == *name)
+    }
+
+    /// The hosts that grantd itself may talk to for this provider. The authorization endpoint is not among them: only
+    /// the browser goes there.
+    pub fn hosts(&self) -> impl Iterator<Item = &Url> {
+        let identity = match &self.identity.source {
+            IdentitySource::Http { url, .. } => Some(url),
+            IdentitySource::IdToken(_) | IdentitySource::Token => None,
+        };
+        [Some(&self.endpoints.token), self.endpoints.device.as_ref(), self.endpoints.jwks.as_ref(), identity]
+            .into_iter()
+            .chain([self.revoke.as_ref().map(|revoke| &revoke.url)])
+            .flatten()
+    }
+}
