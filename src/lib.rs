@@ -3,5 +3,7 @@
 pub mod catalog;
 pub mod clock;
 pub mod model;
+pub mod oauth;
+pub mod policy;
 pub mod telemetry;
 pub mod yaml;
