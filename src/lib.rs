@@ -5,5 +5,6 @@ pub mod clock;
 pub mod model;
 pub mod oauth;
 pub mod policy;
+pub mod seal;
 pub mod telemetry;
 pub mod yaml;
