@@ -6,5 +6,6 @@ pub mod model;
 pub mod oauth;
 pub mod policy;
 pub mod seal;
+pub mod store;
 pub mod telemetry;
 pub mod yaml;

@@ -1,0 +1,162 @@
+//! What must survive a restart, in the broker's words. Secrets arrive sealed; no backend can read one.
+//!
+//! Every write is durable when it returns, and is done even if whoever asked for it stops waiting. Questions of time are answered by the `now` that is handed in, which a backend
+//! shared by several nodes replaces by its own clock.
+
+#[cfg(test)]
+mod conformance;
+pub mod memory;
+pub mod records;
+mod rules;
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+use crate::model::connection::Connection;
+use crate::model::id::{ConnectId, ConnectionId, InstanceId, ProviderId, Version};
+use crate::model::session::{ConnectFailure, ConnectSession};
+use crate::model::subject::Subject;
+use crate::model::time::Timestamp;
+use crate::store::records::{
+    Armed, Confirmed, ConfirmedConnection, Failure, Grant, GrantKey, Installation, Lease, NewGrant, Opening, Pending,
+    Replaced, StoredConnection,
+};
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store is locked by somebody else, or full, or closing: later. As a rule nothing was changed. If it was the commit
+    /// itself that failed, that cannot be told; compare-and-set makes it safe to try again.
+    #[error("the store cannot be used now: {0}")]
+    Busy(String),
+    /// What is stored cannot be what was written: nothing was changed, and an operator has to look.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}
+
+/// What must survive a restart.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The installation this store belongs to; `None` in a new store.
+    async fn installation(&self) -> Result<Option<Installation>, StoreError>;
+
+    /// Makes the store this installation's, unless it is somebody's already. Says whether it did.
+    async fn install(&self, installation: Installation) -> Result<bool, StoreError>;
+
+    /// Reads and writes something of no consequence: fails when the store could not keep a token.
+    async fn probe(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    // Connect sessions
+
+    /// Keeps a new connect session, as `pending`.
+    async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError>;
+
+    /// A connect session, unless it is not there. An expired one is returned as it is.
+    async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError>;
+
+    /// The latest session that has neither ended nor expired and asks for the same: same subject, caller, provider, scopes and reconnect.
+    async fn same_session(&self, like: &ConnectSession, now: Timestamp) -> Result<Option<ConnectSession>, StoreError>;
+
+    /// How many sessions of this subject have neither ended nor expired.
+    async fn open_sessions(&self, subject: &Subject, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// Keeps what the callback will be checked against and moves a pending or opened session to `opened`. An earlier
+    /// opening of the same session is replaced. Says whether there was such a session that has not expired.
+    async fn open_session(&self, id: &ConnectId, opening: &Opening, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Takes the opening that belongs to this digest of a `state`: whoever comes second gets nothing, and so does who comes
+    /// after the session has moved on or ended. It may have expired.
+    async fn take_opening(&self, state: &[u8; 32]) -> Result<Option<(ConnectSession, Opening)>, StoreError>;
+
+    /// Moves an opened session that has not expired to `awaiting_confirmation` and keeps what the provider gave, sealed.
+    /// Other openings of the session are void. Says whether it could.
+    async fn await_confirmation(&self, id: &ConnectId, pending: &Pending, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// What an `awaiting_confirmation` session holds.
+    async fn pending(&self, id: &ConnectId) -> Result<Option<Pending>, StoreError>;
+
+    /// Ends a session without a connection and returns what it held, so that it can be revoked. `None` if the session had
+    /// already ended.
+    async fn fail_session(
+        &self,
+        id: &ConnectId,
+        failure: ConnectFailure,
+        now: Timestamp,
+    ) -> Result<Option<Option<Pending>>, StoreError>;
+
+    /// The sessions that have not ended and whose time is over.
+    async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError>;
+
+    /// Forgets sessions that ended before `before`. Returns how many.
+    async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError>;
+
+    /// In one step: ends the session as completed, keeps the connection and its grants, and drops the grants of an
+    /// earlier epoch. A connection keeps its subject, its provider and when it was made; a subject has one connection for
+    /// each account until it is revoked.
+    async fn confirm(&self, confirmed: &ConfirmedConnection, now: Timestamp) -> Result<Confirmed, StoreError>;
+
+    // Connections
+
+    /// A connection with its grants, also when it is revoked.
+    async fn connection(&self, id: &ConnectionId) -> Result<Option<StoredConnection>, StoreError>;
+
+    /// One subject's connections at one provider that are not revoked, oldest first.
+    async fn connections_at(
+        &self,
+        subject: &Subject,
+        provider: &ProviderId,
+    ) -> Result<Vec<StoredConnection>, StoreError>;
+
+    /// One subject's connections that are not revoked, by provider and age.
+    async fn connections_of(&self, subject: &Subject) -> Result<Vec<StoredConnection>, StoreError>;
+
+    /// Every connection that is not revoked, in pages of at most `limit`, in order of id, behind `after`.
+    async fn connections(
+        &self,
+        after: Option<&ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<StoredConnection>, StoreError>;
+
+    /// Ends a connection: state `revoked`, epoch plus one, in one step; returns it revoked, with its grants as they were.
+    /// `None` if it is not there or had been revoked before.
+    async fn revoke(&self, id: &ConnectionId, now: Timestamp) -> Result<Option<StoredConnection>, StoreError>;
+
+    /// Wipes the grants of a revoked connection, once they have been revoked at the provider.
+    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError>;
+
+    /// Revoked connections that still have grants: revoking them at the provider has not been finished.
+    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError>;
+
+    // Refreshing
+
+    /// At most `limit` grants whose time to be renewed has come, most urgent first: of connections that are active or failed
+    /// to refresh, without a lease that runs. A lease left behind by a run that died is due at once when the store is
+    /// opened again. Costs what is due, not what is stored.
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError>;
+
+    /// When the next grant will be due, which may be in the past.
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Declares the intent to spend the refresh token of this version, and takes the lease for it. Nothing may be sent
+    /// unless the answer is [`Armed::Yes`]. The lease of another run of the daemon is taken over.
+    async fn arm(&self, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp) -> Result<Armed, StoreError>;
+
+    /// Replaces a grant by what the provider answered, if it is still the version that was read, and ends the lease. A
+    /// connection that needed a person or had failed serves again.
+    async fn replace_grant(&self, key: &GrantKey, read: Version, new: &NewGrant) -> Result<Replaced, StoreError>;
+
+    /// Notes that a refresh brought nothing, if the grant is still the version that was read and not revoked, and ends the
+    /// lease. Says whether it was.
+    async fn record_failure(&self, key: &GrantKey, read: Version, failure: &Failure) -> Result<bool, StoreError>;
+
+    /// The grant as it is stored, whatever the state of its connection.
+    async fn grant(&self, key: &GrantKey) -> Result<Option<(Connection, Grant)>, StoreError>;
+
+    /// Finishes what is under way and closes. Every call after that is [`StoreError::Busy`], except another close.
+    async fn close(&self) -> Result<(), StoreError>;
+
+    /// The installation's name, for messages. A default so that backends need not repeat it.
+    async fn instance(&self) -> Result<Option<InstanceId>, StoreError> {
+        Ok(self.installation().await?.map(|installation| installation.instance))
+    }
+}

@@ -1,0 +1,77 @@
+//! One suite for every backend: what the broker relies on, one sentence each.
+
+mod connections;
+pub(super) mod fixtures;
+mod refreshing;
+mod sessions;
+
+use std::sync::Arc;
+
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::store::sqlite::SqliteStore;
+
+macro_rules! conformance {
+    ($($group:ident::$sentence:ident,)*) => {
+        mod in_memory {
+            use super::*;
+            $(#[tokio::test]
+            async fn $sentence() {
+                super::$group::$sentence(Arc::new(MemoryStore::new())).await;
+            })*
+        }
+
+        mod in_sqlite {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                let directory = tempfile::tempdir().unwrap();
+                let store = SqliteStore::open(&directory.path().join("grantd.db")).unwrap();
+                super::$group::$sentence(Arc::new(store)).await;
+            })*
+        }
+    };
+}
+
+conformance! {
+    sessions::a_session_is_kept_as_it_was_made,
+    sessions::of_fifty_who_take_an_opening_one_gets_it,
+    sessions::a_second_opening_replaces_the_first,
+    sessions::an_ended_or_expired_session_does_not_open,
+    sessions::the_same_request_finds_the_same_session,
+    sessions::only_open_sessions_of_the_subject_count,
+    sessions::an_opened_session_awaits_confirmation_once,
+    sessions::a_failed_session_gives_back_what_it_held_once,
+    sessions::every_failure_is_kept_as_it_is,
+    sessions::overdue_sessions_are_found_and_ended_ones_pruned,
+    connections::a_store_belongs_to_whoever_installs_first,
+    connections::a_confirmation_makes_a_connection_and_ends_the_session,
+    connections::only_a_waiting_session_can_be_confirmed,
+    connections::a_confirmation_of_something_older_is_stale_and_changes_nothing,
+    connections::a_reconnect_replaces_the_grants_and_keeps_the_name,
+    connections::one_subject_has_one_connection_for_an_account_until_it_is_revoked,
+    connections::connections_are_listed_by_age_and_only_the_subjects_own,
+    connections::pages_cover_everything_once,
+    connections::revoking_happens_once_and_ends_everything,
+    connections::a_revocation_is_unfinished_until_the_grants_are_forgotten,
+    connections::a_closed_store_says_so,
+    connections::a_probe_succeeds_again_and_again,
+    refreshing::of_many_who_arm_one_may_send,
+    refreshing::a_lease_ends_with_its_time_and_leaves_a_recovery,
+    refreshing::the_lease_of_a_dead_run_is_taken_over,
+    refreshing::arming_what_has_moved_or_gone_says_so,
+    refreshing::a_replacement_counts_up_and_ends_the_lease,
+    refreshing::a_stale_generation_changes_nothing,
+    refreshing::of_many_replacements_of_one_version_one_counts,
+    refreshing::what_comes_back_after_a_reconnect_or_a_revocation_belongs_to_nobody,
+    refreshing::a_late_success_revives_a_connection,
+    refreshing::a_failure_is_counted_and_ends_the_lease,
+    refreshing::every_state_is_kept_as_it_is,
+    refreshing::what_is_due_comes_in_order_and_in_portions,
+    refreshing::what_is_leased_is_due_when_the_lease_is_over,
+    refreshing::what_does_not_serve_is_never_due,
+    refreshing::each_slot_has_its_own_version_and_lease,
+    refreshing::an_abandoned_write_is_done,
+}
+
+type Any = Arc<dyn Store>;

@@ -1,0 +1,424 @@
+//! The store in memory: what a test uses, and what the other backends are held against. It forgets everything.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::model::connection::{Connection, State};
+use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
+use crate::model::session::{ConnectFailure, ConnectSession, Progress};
+use crate::model::subject::Subject;
+use crate::model::time::Timestamp;
+use crate::store::records::{
+    Armed, Confirmed, ConfirmedConnection, Failure, Grant, GrantKey, Installation, Lease, NewGrant, Opening, Pending,
+    Replaced, StoredConnection,
+};
+use crate::store::{Store, StoreError, rules};
+
+/// Everything behind one lock, so that every call is one step.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<Content>);
+
+#[derive(Debug, Default)]
+struct Content {
+    closed: bool,
+    installation: Option<Installation>,
+    sessions: BTreeMap<ConnectId, Session>,
+    connections: BTreeMap<ConnectionId, StoredConnection>,
+}
+
+#[derive(Debug)]
+struct Session {
+    session: ConnectSession,
+    opening: Option<Opening>,
+    pending: Option<Pending>,
+    ended_at: Option<Timestamp>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn content(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
+        let content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if content.closed {
+            return Err(StoreError::Busy("it is closed".into()));
+        }
+        Ok(content)
+    }
+}
+
+impl Session {
+    fn is_open(&self, now: Timestamp) -> bool {
+        self.ended_at.is_none() && self.session.expires_at > now
+    }
+
+    fn asks_for_the_same(&self, like: &ConnectSession) -> bool {
+        let it = &self.session;
+        it.subject == like.subject
+            && it.caller == like.caller
+            && it.provider == like.provider
+            && it.scopes == like.scopes
+            && it.reconnect == like.reconnect
+    }
+
+    fn end(&mut self, progress: Progress, now: Timestamp) -> Option<Pending> {
+        self.session.progress = progress;
+        self.ended_at = Some(now);
+        self.opening = None;
+        self.pending.take()
+    }
+}
+
+impl Content {
+    fn session(&mut self, id: &ConnectId) -> Option<&mut Session> {
+        self.sessions.get_mut(id)
+    }
+
+    fn grant(&mut self, key: &GrantKey) -> Option<(&mut Connection, &mut Grant)> {
+        let stored = self.connections.get_mut(&key.connection)?;
+        let grant = stored.grants.iter_mut().find(|grant| grant.slot == key.slot)?;
+        Some((&mut stored.connection, grant))
+    }
+
+    /// Those that are not revoked, in the order of `key`.
+    fn listed<K: Ord>(
+        &self,
+        keep: impl Fn(&Connection) -> bool,
+        key: impl Fn(&Connection) -> K,
+    ) -> Vec<StoredConnection> {
+        let mut listed: Vec<_> = self
+            .connections
+            .values()
+            .filter(|stored| stored.connection.state != State::Revoked && keep(&stored.connection))
+            .cloned()
+            .collect();
+        listed.sort_by_key(|stored| key(&stored.connection));
+        listed
+    }
+
+    /// Whether the connection may be written: nothing moved since it was read, and no other has the account.
+    fn admits(&self, confirmed: &ConfirmedConnection) -> bool {
+        let new = &confirmed.connection;
+        let is_same = |other: &Connection| {
+            (&other.subject, &other.provider) == (&new.subject, &new.provider) && other.state != State::Revoked
+        };
+        let taken = self
+            .connections
+            .values()
+            .map(|stored| &stored.connection)
+            .any(|other| other.id != new.id && is_same(other) && other.account.id == new.account.id);
+        let fits = match (confirmed.replaces, self.connections.get(&new.id)) {
+            (None, None) => true,
+            (Some(epoch), Some(old)) => is_same(&old.connection) && old.connection.epoch == epoch,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        fits && !taken
+    }
+
+    fn due_times(&self) -> impl Iterator<Item = (Timestamp, GrantKey)> {
+        self.connections.values().flat_map(|stored| {
+            stored.grants.iter().filter_map(|grant| {
+                let key = GrantKey { connection: stored.connection.id.clone(), slot: grant.slot.clone() };
+                Some((rules::due_at(&stored.connection.state, grant)?, key))
+            })
+        })
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        Ok(self.content()?.installation.clone())
+    }
+
+    async fn install(&self, installation: Installation) -> Result<bool, StoreError> {
+        let mut content = self.content()?;
+        let is_free = content.installation.is_none();
+        content.installation.get_or_insert(installation);
+        Ok(is_free)
+    }
+
+    async fn probe(&self, _now: Timestamp) -> Result<(), StoreError> {
+        self.content().map(drop)
+    }
+
+    async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
+        let mut content = self.content()?;
+        if content.sessions.contains_key(&session.id) {
+            return Err(StoreError::Damaged("a session of this name is there".into()));
+        }
+        let mut session = session.clone();
+        session.progress = Progress::Pending;
+        let held = Session { session, opening: None, pending: None, ended_at: None };
+        content.sessions.insert(held.session.id.clone(), held);
+        Ok(())
+    }
+
+    async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError> {
+        Ok(self.content()?.session(id).map(|held| held.session.clone()))
+    }
+
+    async fn same_session(&self, like: &ConnectSession, now: Timestamp) -> Result<Option<ConnectSession>, StoreError> {
+        Ok(self
+            .content()?
+            .sessions
+            .values()
+            .filter(|held| held.is_open(now) && held.asks_for_the_same(like))
+            .map(|held| held.session.clone())
+            .reduce(|one, other| if other.created_at > one.created_at { other } else { one }))
+    }
+
+    async fn open_sessions(&self, subject: &Subject, now: Timestamp) -> Result<usize, StoreError> {
+        Ok(self
+            .content()?
+            .sessions
+            .values()
+            .filter(|held| held.is_open(now) && held.session.subject == *subject)
+            .count())
+    }
+
+    async fn open_session(&self, id: &ConnectId, opening: &Opening, now: Timestamp) -> Result<bool, StoreError> {
+        let mut content = self.content()?;
+        let Some(held) = content.session(id) else {
+            return Ok(false);
+        };
+        let can_open = matches!(held.session.progress, Progress::Pending | Progress::Opened);
+        if !can_open || !held.is_open(now) {
+            return Ok(false);
+        }
+        held.session.progress = Progress::Opened;
+        held.opening = Some(opening.clone());
+        Ok(true)
+    }
+
+    async fn take_opening(&self, state: &[u8; 32]) -> Result<Option<(ConnectSession, Opening)>, StoreError> {
+        Ok(self.content()?.sessions.values_mut().find_map(|held| {
+            let opening = held.opening.take_if(|opening| opening.state == *state)?;
+            Some((held.session.clone(), opening))
+        }))
+    }
+
+    async fn await_confirmation(&self, id: &ConnectId, pending: &Pending, now: Timestamp) -> Result<bool, StoreError> {
+        let mut content = self.content()?;
+        let Some(held) = content.session(id) else {
+            return Ok(false);
+        };
+        if held.session.progress != Progress::Opened || !held.is_open(now) {
+            return Ok(false);
+        }
+        held.session.progress =
+            Progress::AwaitingConfirmation { account: pending.account.clone(), granted: pending.granted.clone() };
+        held.opening = None;
+        let mut pending = pending.clone();
+        pending.grants.sort_by(|one, other| one.slot.cmp(&other.slot));
+        held.pending = Some(pending);
+        Ok(true)
+    }
+
+    async fn pending(&self, id: &ConnectId) -> Result<Option<Pending>, StoreError> {
+        Ok(self.content()?.session(id).and_then(|held| held.pending.clone()))
+    }
+
+    async fn fail_session(
+        &self,
+        id: &ConnectId,
+        failure: ConnectFailure,
+        now: Timestamp,
+    ) -> Result<Option<Option<Pending>>, StoreError> {
+        let mut content = self.content()?;
+        let held = content.session(id).filter(|held| held.ended_at.is_none());
+        Ok(held.map(|held| held.end(Progress::Failed(failure), now)))
+    }
+
+    async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError> {
+        let content = self.content()?;
+        let mut overdue: Vec<_> = content
+            .sessions
+            .values()
+            .filter(|held| held.ended_at.is_none() && held.session.expires_at <= now)
+            .map(|held| (held.session.expires_at, held.session.id.clone()))
+            .collect();
+        overdue.sort();
+        Ok(overdue.into_iter().map(|(_, id)| id).collect())
+    }
+
+    async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError> {
+        let mut content = self.content()?;
+        let had = content.sessions.len();
+        content.sessions.retain(|_, held| held.ended_at.is_none_or(|ended_at| ended_at >= before));
+        Ok(had - content.sessions.len())
+    }
+
+    async fn confirm(&self, confirmed: &ConfirmedConnection, now: Timestamp) -> Result<Confirmed, StoreError> {
+        let mut content = self.content()?;
+        let is_admitted = content.admits(confirmed);
+        let Some(held) = content.session(&confirmed.session).filter(|held| held.pending.is_some() && held.is_open(now))
+        else {
+            return Ok(Confirmed::NotWaiting);
+        };
+        if !is_admitted {
+            return Ok(Confirmed::Stale);
+        }
+        let completed = Progress::Completed {
+            connection: confirmed.connection.id.clone(),
+            account: confirmed.connection.account.clone(),
+        };
+        held.end(completed, now);
+        let mut grants: Vec<_> = confirmed
+            .grants
+            .iter()
+            .map(|(slot, new)| Grant {
+                slot: slot.clone(),
+                version: confirmed.version(),
+                content: new.clone(),
+                lease: None,
+                failures: 0,
+                last_failure: None,
+            })
+            .collect();
+        grants.sort_by(|one, other| one.slot.cmp(&other.slot));
+        let mut connection = confirmed.connection.clone();
+        if let Some(old) = content.connections.get(&connection.id) {
+            connection.created_at = old.connection.created_at;
+        }
+        let stored = StoredConnection { connection, grants };
+        content.connections.insert(stored.connection.id.clone(), stored);
+        Ok(Confirmed::Yes)
+    }
+
+    async fn connection(&self, id: &ConnectionId) -> Result<Option<StoredConnection>, StoreError> {
+        Ok(self.content()?.connections.get(id).cloned())
+    }
+
+    async fn connections_at(
+        &self,
+        subject: &Subject,
+        provider: &ProviderId,
+    ) -> Result<Vec<StoredConnection>, StoreError> {
+        Ok(self
+            .content()?
+            .listed(|it| it.subject == *subject && it.provider == *provider, |it| (it.created_at, it.id.clone())))
+    }
+
+    async fn connections_of(&self, subject: &Subject) -> Result<Vec<StoredConnection>, StoreError> {
+        Ok(self
+            .content()?
+            .listed(|it| it.subject == *subject, |it| (it.provider.clone(), it.created_at, it.id.clone())))
+    }
+
+    async fn connections(
+        &self,
+        after: Option<&ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<StoredConnection>, StoreError> {
+        let mut page = self.content()?.listed(|it| after.is_none_or(|after| it.id > *after), |it| it.id.clone());
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    async fn revoke(&self, id: &ConnectionId, _now: Timestamp) -> Result<Option<StoredConnection>, StoreError> {
+        let mut content = self.content()?;
+        let Some(stored) = content.connections.get_mut(id) else {
+            return Ok(None);
+        };
+        if stored.connection.state == State::Revoked {
+            return Ok(None);
+        }
+        stored.connection.state = State::Revoked;
+        stored.connection.epoch = stored.connection.epoch.next();
+        Ok(Some(stored.clone()))
+    }
+
+    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError> {
+        let mut content = self.content()?;
+        if let Some(stored) = content.connections.get_mut(id)
+            && stored.connection.state == State::Revoked
+        {
+            stored.grants.clear();
+        }
+        Ok(())
+    }
+
+    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError> {
+        let content = self.content()?;
+        let unfinished =
+            |stored: &&StoredConnection| stored.connection.state == State::Revoked && !stored.grants.is_empty();
+        Ok(content.connections.values().filter(unfinished).cloned().collect())
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
+        let content = self.content()?;
+        let mut due: Vec<_> = content.due_times().filter(|(at, _)| *at <= now).collect();
+        due.sort_by(|(at, key), (other_at, other)| {
+            (at, &key.connection, &key.slot).cmp(&(other_at, &other.connection, &other.slot))
+        });
+        Ok(due.into_iter().take(limit).map(|(_, key)| key).collect())
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.content()?.due_times().map(|(at, _)| at).min())
+    }
+
+    async fn arm(&self, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp) -> Result<Armed, StoreError> {
+        let mut content = self.content()?;
+        let Some((connection, grant)) = content.grant(key) else {
+            return Ok(Armed::Gone);
+        };
+        let armed = rules::arm(connection, grant, read, lease, now);
+        if matches!(armed, Armed::Yes { .. }) {
+            grant.lease = Some(lease.clone());
+        }
+        Ok(armed)
+    }
+
+    async fn replace_grant(&self, key: &GrantKey, read: Version, new: &NewGrant) -> Result<Replaced, StoreError> {
+        let mut content = self.content()?;
+        let Some((connection, grant)) = content.grant(key) else {
+            return Ok(Replaced::Gone);
+        };
+        let replaced = rules::replace(connection, grant, read);
+        if let Replaced::Yes { version } = replaced {
+            *grant = Grant {
+                slot: key.slot.clone(),
+                version,
+                content: new.clone(),
+                lease: None,
+                failures: 0,
+                last_failure: None,
+            };
+            connection.state = State::Active;
+        }
+        Ok(replaced)
+    }
+
+    async fn record_failure(&self, key: &GrantKey, read: Version, failure: &Failure) -> Result<bool, StoreError> {
+        let mut content = self.content()?;
+        let Some((connection, grant)) = content.grant(key) else {
+            return Ok(false);
+        };
+        if !matches!(rules::replace(connection, grant, read), Replaced::Yes { .. }) {
+            return Ok(false);
+        }
+        grant.lease = None;
+        grant.failures = grant.failures.saturating_add(1);
+        grant.last_failure = Some(failure.class.into());
+        grant.content.renew_at = failure.retry_at;
+        connection.state = failure.state.clone();
+        Ok(true)
+    }
+
+    async fn grant(&self, key: &GrantKey) -> Result<Option<(Connection, Grant)>, StoreError> {
+        let mut content = self.content()?;
+        Ok(content.grant(key).map(|(connection, grant)| (connection.clone(), grant.clone())))
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        Ok(())
+    }
+}

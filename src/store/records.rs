@@ -1,0 +1,216 @@
+//! What the store keeps, and what it answers.
+
+use crate::model::connection::{Account, Connection, State};
+use crate::model::id::{BootId, ConnectId, ConnectionId, Epoch, Generation, InstanceId, SlotName, TokenId, Version};
+use crate::model::scope::ScopeSet;
+use crate::model::time::Timestamp;
+use crate::seal::Sealed;
+
+/// Whose store this is, and the keyring that opens what it holds, sealed by the root key.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// The installation.
+    pub instance: InstanceId,
+    /// The sealed keyring.
+    pub keyring: Vec<u8>,
+}
+
+/// What a callback is checked against.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Keyed digest of the `state` that was sent (RFC 6749 section 10.12).
+    pub state: [u8; 32],
+    /// Keyed digest of the cookie of the browser that pressed the button.
+    pub browser: [u8; 32],
+    /// The PKCE verifier, sealed; `None` where PKCE is off.
+    pub verifier: Option<Sealed>,
+    /// The `nonce` that the ID token must carry; `None` without OpenID Connect.
+    pub nonce: Option<String>,
+    /// The redirect URI that was sent, to be repeated exactly.
+    pub redirect_uri: String,
+    /// The token endpoint the code may be sent to; a definition that changed meanwhile is not followed.
+    pub token_endpoint: String,
+}
+
+/// What a provider gave and no person has confirmed yet.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The account that came back.
+    pub account: Account,
+    /// What the grants may do together.
+    pub granted: ScopeSet,
+    /// Keyed digest of the cookie of the browser that may confirm.
+    pub browser: [u8; 32],
+    /// One for each slot.
+    pub grants: Vec<PendingGrant>,
+}
+
+/// One unconfirmed grant, sealed for its session.
+#[derive(Clone, Debug)]
+pub struct PendingGrant {
+    /// Its slot.
+    pub slot: SlotName,
+    /// The access token.
+    pub access: Sealed,
+    /// The refresh token.
+    pub refresh: Option<Sealed>,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// When the request for it was sent.
+    pub issued_at: Timestamp,
+    /// When the access token dies.
+    pub expires_at: Option<Timestamp>,
+    /// When the refresh token dies.
+    pub refresh_expires_at: Option<Timestamp>,
+}
+
+/// A connection that a person has confirmed.
+#[derive(Clone, Debug)]
+pub struct ConfirmedConnection {
+    /// The session that brought it.
+    pub session: ConnectId,
+    /// The connection as it will be, its epoch included.
+    pub connection: Connection,
+    /// The epoch the connection had when it was read; `None` if it is new. If it has moved, nothing is changed.
+    pub replaces: Option<Epoch>,
+    /// Its grants, at the first generation of the new epoch.
+    pub grants: Vec<(SlotName, NewGrant)>,
+}
+
+impl ConfirmedConnection {
+    /// The version of its grants, to seal them for.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        first_version(self.connection.epoch)
+    }
+}
+
+/// The version of the grants that a person's consent brings: the first generation of its epoch.
+#[must_use]
+pub const fn first_version(epoch: Epoch) -> Version {
+    Version { epoch, generation: Generation(1) }
+}
+
+/// What became of a confirmation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Confirmed {
+    /// The session is not waiting for a confirmation: somebody was faster, or it has ended.
+    NotWaiting,
+    /// The connection changed meanwhile: read again.
+    Stale,
+    /// Done.
+    Yes,
+}
+
+/// Names a grant.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct GrantKey {
+    /// The connection that holds it.
+    pub connection: ConnectionId,
+    /// Its slot there.
+    pub slot: SlotName,
+}
+
+/// A connection and the grants it holds.
+#[derive(Clone, Debug)]
+pub struct StoredConnection {
+    /// The connection.
+    pub connection: Connection,
+    /// Its grants, by slot.
+    pub grants: Vec<Grant>,
+}
+
+/// A grant (RFC 6749 section 1.3) as it is stored.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Its slot.
+    pub slot: SlotName,
+    /// Its version.
+    pub version: Version,
+    /// What it holds.
+    pub content: NewGrant,
+    /// The lease of a refresh that is under way, or was when the daemon died.
+    pub lease: Option<Lease>,
+    /// How many refreshes in a row brought nothing.
+    pub failures: u32,
+    /// Why the last refresh brought nothing, in a stable word.
+    pub last_failure: Option<String>,
+}
+
+/// The content of a grant: what one token response brought.
+#[derive(Clone, Debug)]
+pub struct NewGrant {
+    /// Names the access token.
+    pub token_id: TokenId,
+    /// The access token.
+    pub access: Sealed,
+    /// The refresh token.
+    pub refresh: Option<Sealed>,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// When the request for it was sent.
+    pub issued_at: Timestamp,
+    /// When the access token dies; `None` if it does not by time.
+    pub expires_at: Option<Timestamp>,
+    /// When the refresh token dies, as far as known.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// When it is to be renewed; `None` if never by itself.
+    pub renew_at: Option<Timestamp>,
+}
+
+/// The right to spend one version's refresh token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lease {
+    /// Which run of the daemon holds it.
+    pub boot: BootId,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// What became of an attempt to arm.
+#[derive(Clone, Debug)]
+pub enum Armed {
+    /// The grant is not there, or its connection is revoked or needs a person.
+    Gone,
+    /// Somebody else holds the lease until then.
+    Held {
+        /// The end of the lease.
+        until: Timestamp,
+    },
+    /// The grant has been replaced meanwhile: take the new one.
+    Moved,
+    /// The refresh token may be sent, once.
+    Yes {
+        /// Whether this version was armed before, and whoever did never told what came of it: its refresh token may
+        /// have been spent.
+        recovery: bool,
+    },
+}
+
+/// What became of a replacement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replaced {
+    /// The connection was connected again or revoked meanwhile: what came back belongs to nobody.
+    Gone,
+    /// The grant had been replaced already.
+    Stale {
+        /// By this version.
+        current: Version,
+    },
+    /// Done.
+    Yes {
+        /// The version it has now.
+        version: Version,
+    },
+}
+
+/// A refresh that brought nothing.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// In a stable word.
+    pub class: &'static str,
+    /// What the connection is now.
+    pub state: State,
+    /// When to try again; `None` for never by itself.
+    pub retry_at: Option<Timestamp>,
+}

@@ -1,0 +1,364 @@
+//! The store in one SQLite file: one thread writes, with many jobs in one transaction, and a few read.
+
+mod connections;
+mod error;
+mod files;
+mod grants;
+mod job;
+mod reader;
+mod rows;
+mod schema;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use rusqlite::Connection as Sqlite;
+use tokio::sync::oneshot;
+
+use crate::model::connection::Connection;
+use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
+use crate::model::session::{ConnectFailure, ConnectSession};
+use crate::model::subject::Subject;
+use crate::model::time::Timestamp;
+use crate::store::records::{
+    Armed, Confirmed, ConfirmedConnection, Failure, Grant, GrantKey, Installation, Lease, NewGrant, Opening, Pending,
+    Replaced, StoredConnection,
+};
+use crate::store::sqlite::job::Message;
+use crate::store::sqlite::writer::Writer;
+use crate::store::{Store, StoreError};
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another daemon has it. The path is that of the lock.
+    #[error("{0} is locked: another grantd uses this store")]
+    InUse(PathBuf),
+    /// It is no place for a store; nothing was written.
+    #[error("{path} {reason}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, as the rest of a sentence.
+        reason: String,
+    },
+    /// A later grantd wrote it; nothing was changed.
+    #[error("the store has format {found}, and this grantd knows formats up to {known}: use a newer one")]
+    Newer {
+        /// The format of the file.
+        found: i64,
+        /// The latest format that is known here.
+        known: usize,
+    },
+    /// The file is not whole: restore a backup.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The operating system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// SQLite could not do it now.
+    #[error("the store cannot be opened now: {0}")]
+    Busy(String),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy(why) => Self::Busy(why),
+            StoreError::Damaged(what) => Self::Damaged(what),
+        }
+    }
+}
+
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Damaged(what) => Self::Damaged(what),
+            OpenError::Busy(why) => Self::Busy(why),
+            other => Self::Busy(other.to_string()),
+        }
+    }
+}
+
+/// A handle on the threads that have the file. Dropping it finishes what is under way, as [`Store::close`] does.
+pub struct SqliteStore {
+    writes: Sender<Message>,
+    reads: Sender<Message>,
+    closed: Mutex<Option<oneshot::Receiver<Result<(), StoreError>>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, and makes it if it is not there. Its directory must exist; beside it comes a file that
+    /// ends in `.lock`. Blocks while the file is checked.
+    ///
+    /// # Errors
+    /// If another daemon has it, if it is no place for a store, of a later format or damaged.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let path = files::locate(path)?;
+        let lock = files::lock(&path)?;
+        files::prepare(&path)?;
+        let connection = schema::connect_writer(&path)?;
+        grants::recover(&connection)?;
+
+        let (reads, readers) = reader::start(&path)?;
+        let (writes, queue) = channel();
+        let (tell_closed, closed) = oneshot::channel();
+        let writer =
+            Writer { path: path.clone(), connection: Some(connection), queue, readers, lock, closed: tell_closed };
+        let writer =
+            reader::spawn("grantd-write", move || writer.run()).map_err(|source| OpenError::Io { path, source })?;
+        Ok(Self { writes, reads, closed: Mutex::new(Some(closed)), writer: Mutex::new(Some(writer)) })
+    }
+
+    async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Sqlite) -> Result<T, StoreError> + Send + 'static,
+    {
+        job::submit(&self.writes, work).await
+    }
+
+    async fn read<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Sqlite) -> Result<T, StoreError> + Send + 'static,
+    {
+        job::submit(&self.reads, work).await
+    }
+
+    /// Asks every thread to finish. Harmless if they have.
+    fn ask_to_close(&self) {
+        for _ in 0..reader::READERS {
+            let _ = self.reads.send(Message::Close);
+        }
+        let _ = self.writes.send(Message::Close);
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.ask_to_close();
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // It has reported to whoever asked it to close.
+            let _ = writer.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        self.read(installation).await
+    }
+
+    async fn install(&self, new: Installation) -> Result<bool, StoreError> {
+        self.write(move |db| {
+            let inserted = db.execute(
+                "INSERT INTO installation (one, instance, keyring) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING",
+                rusqlite::params![new.instance.as_str(), new.keyring],
+            )?;
+            Ok(inserted > 0)
+        })
+        .await
+    }
+
+    async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.prepare_cached("INSERT INTO probes (one, at) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET at = ?1")?
+                .execute([now.as_millis()])?;
+            Ok(())
+        })
+        .await?;
+        self.read(|db| {
+            db.query_row("SELECT at FROM probes", [], |_| Ok(()))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
+        let session = session.clone();
+        self.write(move |db| sessions::put(db, &session)).await
+    }
+
+    async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| sessions::session(db, &id)).await
+    }
+
+    async fn same_session(&self, like: &ConnectSession, now: Timestamp) -> Result<Option<ConnectSession>, StoreError> {
+        let like = like.clone();
+        self.read(move |db| sessions::same(db, &like, now)).await
+    }
+
+    async fn open_sessions(&self, subject: &Subject, now: Timestamp) -> Result<usize, StoreError> {
+        let subject = subject.clone();
+        self.read(move |db| sessions::count_open(db, &subject, now)).await
+    }
+
+    async fn open_session(&self, id: &ConnectId, opening: &Opening, now: Timestamp) -> Result<bool, StoreError> {
+        let (id, opening) = (id.clone(), opening.clone());
+        self.write(move |db| sessions::open(db, &id, &opening, now)).await
+    }
+
+    async fn take_opening(&self, state: &[u8; 32]) -> Result<Option<(ConnectSession, Opening)>, StoreError> {
+        let state = *state;
+        self.write(move |db| sessions::take_opening(db, &state)).await
+    }
+
+    async fn await_confirmation(&self, id: &ConnectId, pending: &Pending, now: Timestamp) -> Result<bool, StoreError> {
+        let (id, pending) = (id.clone(), pending.clone());
+        self.write(move |db| sessions::await_confirmation(db, &id, &pending, now)).await
+    }
+
+    async fn pending(&self, id: &ConnectId) -> Result<Option<Pending>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| sessions::pending(db, &id)).await
+    }
+
+    async fn fail_session(
+        &self,
+        id: &ConnectId,
+        failure: ConnectFailure,
+        now: Timestamp,
+    ) -> Result<Option<Option<Pending>>, StoreError> {
+        let id = id.clone();
+        self.write(move |db| sessions::fail(db, &id, failure, now)).await
+    }
+
+    async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError> {
+        self.read(move |db| sessions::overdue(db, now)).await
+    }
+
+    async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError> {
+        self.write(move |db| sessions::prune(db, before)).await
+    }
+
+    async fn confirm(&self, confirmed: &ConfirmedConnection, now: Timestamp) -> Result<Confirmed, StoreError> {
+        let confirmed = confirmed.clone();
+        self.write(move |db| connections::confirm(db, &confirmed, now)).await
+    }
+
+    async fn connection(&self, id: &ConnectionId) -> Result<Option<StoredConnection>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| connections::stored(db, &id)).await
+    }
+
+    async fn connections_at(
+        &self,
+        subject: &Subject,
+        provider: &ProviderId,
+    ) -> Result<Vec<StoredConnection>, StoreError> {
+        let (subject, provider) = (subject.clone(), provider.clone());
+        self.read(move |db| connections::at(db, &subject, &provider)).await
+    }
+
+    async fn connections_of(&self, subject: &Subject) -> Result<Vec<StoredConnection>, StoreError> {
+        let subject = subject.clone();
+        self.read(move |db| connections::of(db, &subject)).await
+    }
+
+    async fn connections(
+        &self,
+        after: Option<&ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<StoredConnection>, StoreError> {
+        let after = after.cloned();
+        self.read(move |db| connections::page(db, after.as_ref(), limit)).await
+    }
+
+    async fn revoke(&self, id: &ConnectionId, _now: Timestamp) -> Result<Option<StoredConnection>, StoreError> {
+        let id = id.clone();
+        self.write(move |db| connections::revoke(db, &id)).await
+    }
+
+    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |db| connections::forget_grants(db, &id)).await
+    }
+
+    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError> {
+        self.read(connections::unfinished_revocations).await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
+        self.read(move |db| grants::due(db, now, limit)).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(grants::next_due).await
+    }
+
+    async fn arm(&self, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp) -> Result<Armed, StoreError> {
+        let (key, lease) = (key.clone(), lease.clone());
+        self.write(move |db| grants::arm(db, &key, read, &lease, now)).await
+    }
+
+    async fn replace_grant(&self, key: &GrantKey, read: Version, new: &NewGrant) -> Result<Replaced, StoreError> {
+        let (key, new) = (key.clone(), new.clone());
+        self.write(move |db| grants::replace(db, &key, read, &new)).await
+    }
+
+    async fn record_failure(&self, key: &GrantKey, read: Version, failure: &Failure) -> Result<bool, StoreError> {
+        let (key, failure) = (key.clone(), failure.clone());
+        self.write(move |db| grants::record_failure(db, &key, read, &failure)).await
+    }
+
+    async fn grant(&self, key: &GrantKey) -> Result<Option<(Connection, Grant)>, StoreError> {
+        let key = key.clone();
+        self.read(move |db| grants::grant(db, &key)).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.ask_to_close();
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match closed {
+            Some(closed) => closed.await.unwrap_or_else(|_| Err(error::closed())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn installation(db: &Sqlite) -> Result<Option<Installation>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT instance, keyring FROM installation")?;
+    let mut found = statement.query([])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    Ok(Some(Installation { instance: rows::text(row, "instance")?, keyring: rows::value(row, "keyring")? }))
+}
+
+/// A version as SQLite can hold it.
+fn number(count: u64) -> Result<i64, StoreError> {
+    i64::try_from(count).map_err(|_| StoreError::Damaged("a version beyond 2^63".into()))
+}
+
+/// One row of a list that goes on without it if it makes no sense.
+fn readable<T>(row: Result<T, StoreError>) -> Option<T> {
+    row.inspect_err(|error| tracing::error!(%error, "a row was left out")).ok()
+}

@@ -1,0 +1,105 @@
+-- Version 1. Times are milliseconds since the Unix epoch. Every BLOB but a digest is sealed.
+
+CREATE TABLE installation (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    instance TEXT NOT NULL,
+    keyring  BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE probes (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    at  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE sessions (
+    id           TEXT PRIMARY KEY,
+    tenant       TEXT NOT NULL,
+    user         TEXT NOT NULL,
+    caller       TEXT NOT NULL,
+    purpose      TEXT,
+    provider     TEXT NOT NULL,
+    scopes       TEXT NOT NULL,
+    reconnect    TEXT,
+    user_code    TEXT NOT NULL,
+    progress     TEXT NOT NULL,
+    account_id   TEXT,
+    account_name TEXT,
+    granted      TEXT,
+    browser      BLOB,
+    connection   TEXT,
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    ended_at     INTEGER
+) STRICT;
+
+CREATE INDEX sessions_of ON sessions (tenant, user, expires_at) WHERE ended_at IS NULL;
+CREATE INDEX sessions_overdue ON sessions (expires_at) WHERE ended_at IS NULL;
+CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE openings (
+    session        TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+    state          BLOB NOT NULL UNIQUE,
+    browser        BLOB NOT NULL,
+    verifier       BLOB,
+    nonce          TEXT,
+    redirect_uri   TEXT NOT NULL,
+    token_endpoint TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE pending_grants (
+    session            TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    slot               TEXT NOT NULL,
+    access             BLOB NOT NULL,
+    refresh            BLOB,
+    scopes             TEXT NOT NULL,
+    issued_at          INTEGER NOT NULL,
+    expires_at         INTEGER,
+    refresh_expires_at INTEGER,
+    PRIMARY KEY (session, slot)
+) STRICT;
+
+CREATE TABLE connections (
+    id           TEXT PRIMARY KEY,
+    tenant       TEXT NOT NULL,
+    user         TEXT NOT NULL,
+    provider     TEXT NOT NULL,
+    account_id   TEXT NOT NULL,
+    account_name TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    reason       TEXT,
+    epoch        INTEGER NOT NULL,
+    scopes       TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    -- 1 from the revocation until its grants are gone at the provider too.
+    revoking     INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- One subject has one connection for each account, until it is revoked.
+CREATE UNIQUE INDEX connections_account ON connections (tenant, user, provider, account_id) WHERE state <> 'revoked';
+CREATE INDEX connections_revoking ON connections (id) WHERE revoking = 1;
+
+CREATE TABLE grants (
+    connection         TEXT NOT NULL REFERENCES connections (id) ON DELETE CASCADE,
+    slot               TEXT NOT NULL,
+    epoch              INTEGER NOT NULL,
+    generation         INTEGER NOT NULL,
+    token_id           TEXT NOT NULL,
+    access             BLOB NOT NULL,
+    refresh            BLOB,
+    scopes             TEXT NOT NULL,
+    issued_at          INTEGER NOT NULL,
+    expires_at         INTEGER,
+    refresh_expires_at INTEGER,
+    renew_at           INTEGER,
+    lease_boot         TEXT,
+    lease_until        INTEGER,
+    failures           INTEGER NOT NULL DEFAULT 0,
+    last_failure       TEXT,
+    -- When the schedule is to look at it: renew_at, or later while a lease runs; NULL if the connection does not serve.
+    due_at             INTEGER,
+    PRIMARY KEY (connection, slot)
+) STRICT;
+
+-- So that what a dead run left behind is found without reading everything.
+CREATE INDEX grants_leased ON grants (lease_until) WHERE lease_until IS NOT NULL;
+CREATE INDEX grants_due ON grants (due_at, connection, slot) WHERE due_at IS NOT NULL;
