@@ -1,7 +1,9 @@
 //! grantd is an OAuth broker daemon for MCP servers.
 
+pub mod broker;
 pub mod catalog;
 pub mod clock;
+pub mod egress;
 pub mod model;
 pub mod oauth;
 pub mod policy;

@@ -1,0 +1,198 @@
+//! Which grant a token request means, and what is to be done with it: pure, and all of the hot path that decides.
+
+use crate::broker::cache::{Held, HeldGrant, Shelf};
+use crate::broker::renew::{Landed, NotRenewed};
+use crate::broker::token::TokenRequest;
+use crate::model::connection::{ReconnectReason, State};
+use crate::model::provider::Provider;
+use crate::model::scope::ScopeSet;
+use crate::model::time::Timestamp;
+use crate::model::token::Freshness;
+
+/// What is lacking before there can be a token.
+#[derive(Debug)]
+pub enum Lack<'s> {
+    /// Several accounts are connected, and the request names none.
+    AccountAmbiguous,
+    /// No account is connected.
+    NotConnected,
+    /// The connection has to be connected again.
+    Reconnect(&'s Held, ReconnectReason),
+    /// The grant does not cover these.
+    Scopes(&'s Held, ScopeSet),
+    /// No connected account answers to that name.
+    UnknownAccount,
+    /// The provider has no such slot.
+    UnknownSlot,
+}
+
+/// The connection and the grant that a request means, if they serve and cover what is needed.
+///
+/// # Errors
+/// What is lacking.
+pub fn choose<'s>(
+    request: &TokenRequest,
+    provider: &Provider,
+    shelf: &'s Shelf,
+) -> Result<(&'s Held, &'s HeldGrant), Lack<'s>> {
+    let held = connection(request, shelf)?;
+    if let State::NeedsReconnect(reason) = held.connection.state {
+        return Err(Lack::Reconnect(held, reason));
+    }
+    let grant = grant(request, provider, held)?;
+    let missing = provider.scopes.missing(&grant.granted.token.scopes, &request.scopes);
+    if missing.is_empty() { Ok((held, grant)) } else { Err(Lack::Scopes(held, missing)) }
+}
+
+fn connection<'s>(request: &TokenRequest, shelf: &'s Shelf) -> Result<&'s Held, Lack<'s>> {
+    let mut matching = shelf
+        .iter()
+        .filter(|held| request.account.as_ref().is_none_or(|selector| held.connection.account.answers_to(selector)));
+    match (matching.next(), matching.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => Err(Lack::AccountAmbiguous),
+        (None, _) if shelf.is_empty() => Err(Lack::NotConnected),
+        (None, _) => Err(Lack::UnknownAccount),
+    }
+}
+
+/// The grant of the slot that is named, or else of the first slot of the provider that was granted at all.
+fn grant<'s>(request: &TokenRequest, provider: &Provider, held: &'s Held) -> Result<&'s HeldGrant, Lack<'s>> {
+    let slot = match &request.slot {
+        Some(slot) if provider.slot(slot).is_none() => return Err(Lack::UnknownSlot),
+        slot => slot.as_ref(),
+    };
+    let mut wanted = held.grants.iter().filter(|grant| slot.is_none_or(|slot| grant.granted.slot == *slot));
+    let by_order = provider.slots.iter().find_map(|rule| wanted.clone().find(|grant| grant.granted.slot == rule.name));
+    by_order.or_else(|| wanted.next()).ok_or_else(|| Lack::Scopes(held, request.scopes.clone()))
+}
+
+/// What to do with a grant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// There is nothing to hand out.
+    Fail(Failure),
+    /// Hand it out.
+    HandOut,
+    /// Refresh it, and look again.
+    Refresh,
+}
+
+/// Why there is nothing to hand out although the account is connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// A refresh was made and brought nothing.
+    Landed(NotRenewed),
+    /// The token is dead, and there is no way to renew it.
+    NoRefreshToken,
+    /// A refresh failed a moment ago; the provider is not asked again before its time.
+    Wait,
+}
+
+/// Decides by the token's life, what the caller says of it, and what a refresh that was just made brought.
+#[must_use]
+pub fn next_step(grant: &HeldGrant, request: &TokenRequest, flown: Option<Landed>, now: Timestamp) -> Step {
+    let token = &grant.granted.token;
+    let refused = request.rejected.as_ref() == Some(&token.token_id);
+    let freshness = token.freshness(request.min_ttl, now);
+    let good = !refused && freshness != Freshness::Dead;
+    match flown {
+        _ if good && freshness == Freshness::Fresh => Step::HandOut,
+        // Whatever the refresh brought: a token that lives is better than none.
+        Some(_) if good => Step::HandOut,
+        Some(Landed::Failed(why)) => Step::Fail(Failure::Landed(why)),
+        // The provider gives tokens that are dead on arrival: asking again would go on for ever.
+        Some(Landed::Renewed) => Step::Fail(Failure::Landed(NotRenewed::Provider)),
+        _ if !grant.renewable && good => Step::HandOut,
+        _ if !grant.renewable => Step::Fail(Failure::NoRefreshToken),
+        _ if grant.failing && grant.renew_at.is_some_and(|at| at > now) => {
+            if good {
+                Step::HandOut
+            } else {
+                Step::Fail(Failure::Wait)
+            }
+        }
+        _ => Step::Refresh,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::cache::Granted;
+    use crate::model::connection::Account;
+    use crate::model::id::{ConnectionId, Generation, SlotName, Version};
+    use crate::model::secret::AccessToken;
+    use crate::model::token::IssuedToken;
+
+    fn grant(expires_at: Option<i64>, renewable: bool, failing: bool, renew_at: i64) -> HeldGrant {
+        let token = IssuedToken {
+            access_token: AccessToken::new("a").unwrap(),
+            token_id: "tk_1".parse().unwrap(),
+            generation: Generation(1),
+            scopes: ScopeSet::default(),
+            issued_at: Timestamp::from_secs(0),
+            expires_at: expires_at.map(Timestamp::from_secs),
+        };
+        let account = Account { id: "1".to_owned(), name: "a".to_owned() };
+        let (connection, provider, slot) = (ConnectionId::random(), "p".parse().unwrap(), SlotName::main());
+        HeldGrant {
+            granted: Arc::new(Granted { connection, provider, account, slot, scope: String::new(), token }),
+            version: Version::default(),
+            renewable,
+            renew_at: Some(Timestamp::from_secs(renew_at)),
+            failing,
+        }
+    }
+
+    fn request(rejected: Option<&str>) -> TokenRequest {
+        TokenRequest {
+            provider: "p".parse().unwrap(),
+            account: None,
+            slot: None,
+            scopes: ScopeSet::default(),
+            min_ttl: Duration::from_secs(60),
+            rejected: rejected.map(|id| id.parse().unwrap()),
+            wait: Duration::ZERO,
+            purpose: None,
+            connect: true,
+        }
+    }
+
+    #[test]
+    fn the_next_step_follows_from_life_rejection_and_flight() {
+        use Step::{Fail, HandOut, Refresh};
+        let (now, failed) = (Timestamp::from_secs(1000), Landed::Failed(NotRenewed::Provider));
+        let down = Fail(Failure::Landed(NotRenewed::Provider));
+        for (what, grant, rejected, flown, expected) in [
+            ("fresh", grant(Some(3600), true, false, 2000), None, None, HandOut),
+            ("due", grant(Some(1030), true, false, 2000), None, None, Refresh),
+            ("due, just refreshed", grant(Some(1030), true, false, 2000), None, Some(Landed::Renewed), HandOut),
+            ("due, refresh failed", grant(Some(1030), true, true, 1005), None, Some(failed), HandOut),
+            ("due, failing lately", grant(Some(1030), true, true, 1005), None, None, HandOut),
+            ("dead", grant(Some(1000), true, false, 900), None, None, Refresh),
+            ("dead, refresh failed", grant(Some(1000), true, true, 1005), None, Some(failed), down),
+            ("dead, failing lately", grant(Some(1000), true, true, 1005), None, None, Fail(Failure::Wait)),
+            ("dead, time to try again", grant(Some(1000), true, true, 1000), None, None, Refresh),
+            ("dead on arrival", grant(Some(1000), true, false, 900), None, Some(Landed::Renewed), down),
+            ("dead for good", grant(Some(1000), false, false, 900), None, None, Fail(Failure::NoRefreshToken)),
+            ("due, cannot be renewed", grant(Some(1030), false, false, 900), None, None, HandOut),
+            ("endless", grant(None, false, false, 900), None, None, HandOut),
+            ("rejected upstream", grant(Some(3600), true, false, 2000), Some("tk_1"), None, Refresh),
+            ("another one was rejected", grant(Some(3600), true, false, 2000), Some("tk_0"), None, HandOut),
+            (
+                "rejected, cannot be renewed",
+                grant(None, false, false, 0),
+                Some("tk_1"),
+                None,
+                Fail(Failure::NoRefreshToken),
+            ),
+            ("rejected, refresh failed", grant(Some(3600), true, true, 0), Some("tk_1"), Some(failed), down),
+        ] {
+            assert_eq!(next_step(&grant, &request(rejected), flown, now), expected, "{what}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Every way a use case can fail, named for what happens next and free of HTTP.
+
+use std::time::Duration;
+
+use crate::broker::connect::Prompt;
+use crate::model::connection::{Account, ReconnectReason};
+use crate::model::id::ProviderId;
+use crate::model::scope::ScopeSet;
+use crate::store::StoreError;
+
+/// Why a caller did not get what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Several accounts are connected and the request names none.
+    #[error("several accounts are connected")]
+    AccountAmbiguous {
+        /// Those that are.
+        accounts: Vec<Account>,
+    },
+    /// Nothing is connected: a person has to. `prompt` is absent if the caller asked for no connect session.
+    #[error("not connected")]
+    ConnectionRequired {
+        /// At which provider.
+        provider: ProviderId,
+        /// Where the person goes.
+        prompt: Option<Box<Prompt>>,
+    },
+    /// The policy says no; the rule is for the operator.
+    #[error("refused by {rule}")]
+    Denied {
+        /// The rule that decided.
+        rule: &'static str,
+    },
+    /// The grant does not cover what was asked for: a person has to agree to more.
+    #[error("scopes are missing")]
+    InsufficientScope {
+        /// At which provider.
+        provider: ProviderId,
+        /// What is missing.
+        missing: ScopeSet,
+        /// Where the person goes.
+        prompt: Option<Box<Prompt>>,
+    },
+    /// Something is broken here. The cause has been logged.
+    #[error("internal error")]
+    Internal,
+    /// Too many connect sessions are open.
+    #[error("too many requests")]
+    Limited {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// There is no such connection or session, or it is somebody else's.
+    #[error("not found")]
+    NotFound,
+    /// The provider refused our registration: an operator has to act. The code is one we know.
+    #[error("the provider refused our registration")]
+    ProviderError {
+        /// What the provider said, in a word of ours.
+        code: &'static str,
+    },
+    /// The provider did not answer in time.
+    #[error("the provider did not answer in time")]
+    ProviderTimeout,
+    /// The provider cannot be used now, and the last token has died.
+    #[error("the provider cannot be used now")]
+    ProviderUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The connection is dead: a person has to connect it again.
+    #[error("has to be connected again")]
+    ReconnectRequired {
+        /// At which provider.
+        provider: ProviderId,
+        /// Which account.
+        account: Account,
+        /// Why.
+        reason: ReconnectReason,
+        /// Where the person goes.
+        prompt: Option<Box<Prompt>>,
+    },
+    /// The daemon is going down.
+    #[error("shutting down")]
+    ShuttingDown,
+    /// The store cannot be used now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No connected account answers to that name.
+    #[error("no such account")]
+    UnknownAccount,
+    /// No such provider is configured.
+    #[error("no such provider")]
+    UnknownProvider,
+    /// The provider has no such slot.
+    #[error("no such slot")]
+    UnknownSlot,
+}
+
+impl BrokerError {
+    /// The connect session that would help, if one was made.
+    #[must_use]
+    pub fn prompt(&self) -> Option<&Prompt> {
+        match self {
+            Self::ConnectionRequired { prompt, .. }
+            | Self::InsufficientScope { prompt, .. }
+            | Self::ReconnectRequired { prompt, .. } => prompt.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Why a page cannot be shown or an action on it not be done. Each has a page of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// There is no such session, or no longer.
+    #[error("no such session")]
+    NotFound,
+    /// This browser did not press the button (or its cookie is gone).
+    #[error("another browser")]
+    OtherBrowser,
+    /// The person in the browser is not the one who asked, or it cannot be told.
+    #[error("another person")]
+    OtherPerson,
+    /// The link or the answer has been used before, or the session has ended.
+    #[error("already used")]
+    Used,
+    /// Something is broken here. The cause has been logged.
+    #[error("internal error")]
+    Internal,
+}
+
+impl From<StoreError> for PageError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "A page needs the store, which cannot be used");
+        Self::Internal
+    }
+}
