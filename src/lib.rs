@@ -1,5 +1,6 @@
 //! grantd is an OAuth broker daemon for MCP servers.
 
+pub mod api;
 pub mod broker;
 pub mod catalog;
 pub mod clock;

@@ -1,0 +1,204 @@
+//! `/v1/connect`: make or reuse a connect session, wait for it, cancel it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Buf;
+use futures_util::Stream;
+use http::Method;
+use serde::Serialize;
+use warp::Filter;
+use warp::reject::Rejection;
+use warp::reply::Response;
+
+use crate::api::input::{Invalid, PURPOSE_MAX, WAIT_MAX, parse, scopes, seconds, text};
+use crate::api::peer::Asker;
+use crate::api::problem::Problem;
+use crate::api::wire::{ConnectBody, SessionBody};
+use crate::api::{asker, known, query, query_value, reply};
+use crate::broker::Broker;
+use crate::broker::connect::{ConnectRequest, Prompt};
+use crate::broker::error::BrokerError;
+use crate::model::id::ConnectId;
+use crate::model::session::{ConnectFailure, Progress};
+
+pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    let other = Arc::clone(&broker);
+    let all = warp::path!("v1" / "connect").and(warp::method()).and(asker()).and(warp::body::stream()).then(
+        move |method, asker, body| {
+            let broker = Arc::clone(&broker);
+            async move { reply::answer(make(&broker, method, asker, body).await) }
+        },
+    );
+    let one = warp::path!("v1" / "connect" / ConnectId).and(warp::method()).and(asker()).and(query()).then(
+        move |id, method, asker, query| {
+            let broker = Arc::clone(&other);
+            async move {
+                match method {
+                    Method::GET | Method::HEAD => reply::answer(show(&broker, &id, asker, query).await),
+                    Method::DELETE => reply::answer(cancel(&broker, id, asker).await),
+                    _ => Problem::method_not_allowed("GET, HEAD, DELETE").into_response(),
+                }
+            }
+        },
+    );
+    all.or(one).unify()
+}
+
+async fn make<S, B, E>(
+    broker: &Arc<Broker>,
+    method: Method,
+    asker: Option<Asker>,
+    body: S,
+) -> Result<SessionBody, Problem>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
+    if method != Method::POST {
+        return Err(Problem::method_not_allowed("POST"));
+    }
+    let asker = known(asker)?;
+    let body: ConnectBody = parse(&reply::read(body).await?)?;
+    let opens = body.open.unwrap_or(false);
+    let request = request(body)?;
+    let fail = |error: BrokerError| Problem::from_broker(error, &broker.registry());
+    let prompt = broker.connect(&asker.caller, request).await.map_err(fail)?;
+    let ticket = match opens {
+        true => Some(broker.ticket(&asker.caller, &prompt.session.id).await.map_err(fail)?),
+        false => None,
+    };
+    Ok(session(prompt, ticket.as_deref()))
+}
+
+async fn show(
+    broker: &Arc<Broker>,
+    id: &ConnectId,
+    asker: Option<Asker>,
+    query: String,
+) -> Result<SessionBody, Problem> {
+    let asker = known(asker)?;
+    let wait = wait(&query)?;
+    match broker.session(&asker.caller, id, wait).await {
+        Ok(prompt) => Ok(session(prompt, None)),
+        Err(error) => Err(Problem::from_broker(error, &broker.registry())),
+    }
+}
+
+#[derive(Serialize)]
+struct Cancelled {
+    connect_id: ConnectId,
+    status: &'static str,
+}
+
+async fn cancel(broker: &Arc<Broker>, id: ConnectId, asker: Option<Asker>) -> Result<Cancelled, Problem> {
+    let asker = known(asker)?;
+    match broker.cancel(&asker.caller, &id).await {
+        Ok(()) => Ok(Cancelled { connect_id: id, status: ConnectFailure::Cancelled.as_str() }),
+        Err(error) => Err(Problem::from_broker(error, &broker.registry())),
+    }
+}
+
+fn request(body: ConnectBody) -> Result<ConnectRequest, Invalid> {
+    Ok(ConnectRequest {
+        provider: body.provider,
+        scopes: scopes(body.scopes)?,
+        reconnect: body.reconnect,
+        purpose: text("purpose", body.purpose, PURPOSE_MAX)?,
+    })
+}
+
+fn wait(query: &str) -> Result<Duration, Invalid> {
+    let given = match query_value(query, "wait") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| Invalid::field("wait", "must be a number of seconds"))?),
+    };
+    seconds("wait", given, Duration::ZERO, WAIT_MAX)
+}
+
+fn session(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
+    let browser_url = ticket.map(|ticket| {
+        let mut url = prompt.connect_url.clone();
+        url.query_pairs_mut().append_pair("ticket", ticket);
+        url
+    });
+    let session = prompt.session;
+    let (account, connection) = match &session.progress {
+        Progress::AwaitingConfirmation { account, .. } => (Some(account.clone()), None),
+        Progress::Completed { account, connection } => (Some(account.clone()), Some(connection.clone())),
+        Progress::Pending | Progress::Opened | Progress::Failed(_) => (None, None),
+    };
+    SessionBody {
+        connect_id: session.id,
+        provider: session.provider,
+        status: session.progress.as_str().into(),
+        done: session.progress.is_final(),
+        connect_url: prompt.connect_url,
+        browser_url,
+        connect_expires_at: session.expires_at.as_secs(),
+        user_code: session.user_code,
+        scopes: session.scopes,
+        account,
+        connection,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::connection::Account;
+    use crate::model::scope::ScopeSet;
+    use crate::model::session::ConnectSession;
+    use crate::model::subject::Subject;
+    use crate::model::time::Timestamp;
+
+    fn prompt(progress: Progress) -> Prompt {
+        Prompt {
+            session: ConnectSession {
+                id: "cn_1".parse().unwrap(),
+                subject: Subject::from_uid(1000),
+                caller: "uid:1000".parse().unwrap(),
+                purpose: None,
+                provider: "github".parse().unwrap(),
+                scopes: ScopeSet::read("repo", ' '),
+                reconnect: None,
+                user_code: "WDJB-MJHT".to_owned(),
+                progress,
+                created_at: Timestamp::from_secs(1),
+                expires_at: Timestamp::from_secs(601),
+            },
+            connect_url: "http://localhost:8717/connect/cn_1".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_ticket_is_in_the_browsers_link_and_in_no_other() {
+        let body = session(prompt(Progress::Pending), Some("a&b"));
+        let link = body.browser_url.as_ref().map(ToString::to_string);
+        assert_eq!(link.as_deref(), Some("http://localhost:8717/connect/cn_1?ticket=a%26b"));
+        assert_eq!(body.connect_url.query(), None);
+        assert!(session(prompt(Progress::Pending), None).browser_url.is_none());
+    }
+
+    #[test]
+    fn a_completed_session_names_the_account_and_the_connection() {
+        let account = Account { id: "1".to_owned(), name: "octocat".to_owned() };
+        let body = session(
+            prompt(Progress::Completed { connection: "cx_1".parse().unwrap(), account: account.clone() }),
+            None,
+        );
+        assert!(body.done);
+        assert_eq!(body.status, "completed");
+        assert_eq!(body.account, Some(account));
+        assert_eq!(body.connection.unwrap().as_str(), "cx_1");
+    }
+
+    #[test]
+    fn a_wait_is_a_number_of_seconds_up_to_a_minute() {
+        assert_eq!(wait(""), Ok(Duration::ZERO));
+        assert_eq!(wait("wait=60"), Ok(Duration::from_secs(60)));
+        for bad in ["wait=61", "wait=", "wait=x", "wait=-1", "wait=1.5"] {
+            assert_eq!(wait(bad).unwrap_err().field.as_deref(), Some("wait"), "{bad}");
+        }
+    }
+}
