@@ -11,4 +11,5 @@ pub mod policy;
 pub mod seal;
 pub mod store;
 pub mod telemetry;
+pub mod web;
 pub mod yaml;
