@@ -1,0 +1,261 @@
+//! The composition root and the life cycle: build everything, say that it is ready, run, drain, stop.
+
+mod root_key;
+mod supervisor;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::geteuid;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+pub use crate::daemon::root_key::{RootKeyError, RootKeyFrom};
+
+use crate::api;
+use crate::api::listener::{self, ListenError, Placement, SocketFile};
+use crate::api::peer::is_nobody;
+use crate::api::serve::Limits;
+use crate::broker::registry::Registry;
+use crate::broker::{Broker, Parts};
+use crate::clock::SystemClock;
+use crate::egress::{Egress, EgressError};
+use crate::jobs::{Jobs, JobsError, Timetable};
+use crate::model::id::InstanceId;
+use crate::seal::{Keyring, UnlockError};
+use crate::store::records::Installation;
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::{Store, StoreError};
+use crate::web;
+
+/// How long work that must not be cut off may take when the daemon stops. The unit's `TimeoutStopSec` is longer.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(45);
+
+/// Everything the daemon is built from, with nothing left to look up.
+pub struct Settings {
+    /// What can be connected, and the address of the pages.
+    pub registry: Registry,
+    /// The socket: handed over by the service manager, or to be made.
+    pub socket: Socket,
+    /// How much one peer may take.
+    pub limits: Limits,
+    /// The database file.
+    pub store: PathBuf,
+    /// Where the root key comes from.
+    pub root_key: RootKeyFrom,
+    /// When the jobs run.
+    pub timetable: Timetable,
+    /// How many subjects' grants are kept in memory.
+    pub cache_entries: usize,
+    /// How many connect sessions of one subject may be open at once.
+    pub open_sessions: usize,
+}
+
+/// Where the API listens.
+pub enum Socket {
+    /// On a socket that the service manager made.
+    Inherited(UnixListener),
+    /// On one of our own.
+    Own(Placement),
+}
+
+/// Why the daemon does not start. Nothing has been written, unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no way out to the network.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// The schedule is wrong.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
+    /// We are a user that stands for several people, and could not tell our own callers from others.
+    #[error(
+        "this process runs as uid {0}, which stands for every user that has no number here; run it as a user of its own, \
+         outside user namespaces and without `PrivateUsers=`"
+    )]
+    Nobody(u32),
+    /// The root key is missing, or is not one.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    /// There can be no socket.
+    #[error(transparent)]
+    Socket(#[from] ListenError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    StoreOpen(#[from] OpenError),
+    /// The root key does not open this store.
+    #[error("{0}")]
+    Unlock(#[from] UnlockError),
+    /// There can be no pages.
+    #[error(transparent)]
+    Web(#[from] web::listener::BindError),
+}
+
+impl StartError {
+    /// Whether starting again changes nothing, because an operator has to act (`EX_CONFIG`).
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Jobs(_) | Self::Nobody(_) | Self::RootKey(_) | Self::Unlock(_))
+    }
+}
+
+/// A daemon that is built and bound, and does not serve yet.
+pub struct Daemon {
+    broker: Arc<Broker>,
+    api: UnixListener,
+    socket_file: Option<SocketFile>,
+    pages: Vec<TcpListener>,
+    settings: Running,
+}
+
+struct Running {
+    limits: Limits,
+    timetable: Timetable,
+}
+
+impl Daemon {
+    /// Builds everything: keys, store, listeners. From here on peers can connect, and wait.
+    ///
+    /// # Errors
+    /// A [`StartError`].
+    pub async fn build(settings: Settings) -> Result<Self, StartError> {
+        settings.timetable.check()?;
+        let web_url = settings.registry.web_url.clone();
+        let own_uid = geteuid().as_raw();
+        if is_nobody(own_uid) {
+            return Err(StartError::Nobody(own_uid));
+        }
+        // Whatever can refuse without writing comes first; a name in the file system goes again if something later refuses.
+        let root = settings.root_key.find(&settings.store)?;
+        let pages = web::listener::bind(&web_url)?;
+        let (api, socket_file) = match settings.socket {
+            Socket::Inherited(listener) => (listener, None),
+            Socket::Own(placement) => (listener::bind(&placement)?, Some(SocketFile::of(&placement.path)?)),
+        };
+        let root = root.or_make()?;
+        let path = settings.store;
+        let opening = tokio::task::spawn_blocking(move || open_store(&path));
+        let store = opening.await.map_err(|_| StoreError::Busy("opening it was interrupted".to_owned()))??;
+        let keyring = unlock(&store, &root).await?;
+        let broker = Broker::new(Parts {
+            registry: settings.registry,
+            store: Arc::new(store),
+            keyring,
+            clock: Arc::new(SystemClock),
+            egress: Egress::open()?,
+            cache_entries: settings.cache_entries,
+            open_sessions: settings.open_sessions,
+        });
+        let settings = Running { limits: settings.limits, timetable: settings.timetable };
+        Ok(Self { broker, api, socket_file, pages, settings })
+    }
+
+    /// The use cases, for whoever runs beside the daemon in one process.
+    #[must_use]
+    pub fn broker(&self) -> Arc<Broker> {
+        Arc::clone(&self.broker)
+    }
+
+    /// Serves until `shutdown` is cancelled, then finishes what is under way and closes the store.
+    ///
+    /// # Errors
+    /// If the schedule cannot be started.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
+        let Self { broker, api, socket_file, pages, settings } = self;
+        let web_url = broker.registry().web_url.clone();
+        let jobs = Jobs::start(&settings.timetable, &broker).await?;
+        let serving: Vec<JoinHandle<()>> = vec![
+            serve_api(api, &broker, settings.limits, &shutdown),
+            tokio::spawn(web::listener::serve(pages, Arc::clone(&broker), web_url.clone(), shutdown.clone())),
+            tokio::spawn(supervisor::feed_watchdog(Arc::clone(&broker), shutdown.clone())),
+        ];
+        let providers = broker.registry().providers.len();
+        info!(providers, web = %web_url, "grantd {} is ready", env!("CARGO_PKG_VERSION"));
+        supervisor::ready(&format!("Serving {providers} providers; pages at {web_url}"));
+
+        shutdown.cancelled().await;
+        info!("Stopping");
+        supervisor::stopping();
+        drop(socket_file);
+        broker.leave();
+        jobs.stop().await;
+        for task in serving {
+            if let Err(error) = task.await {
+                error!(%error, "A listener ended badly");
+            }
+        }
+        broker.drain(DRAIN_DEADLINE).await;
+        info!("Stopped");
+        Ok(())
+    }
+}
+
+fn serve_api(
+    listener: UnixListener,
+    broker: &Arc<Broker>,
+    limits: Limits,
+    shutdown: &CancellationToken,
+) -> JoinHandle<()> {
+    let (broker, shutdown) = (Arc::clone(broker), shutdown.clone());
+    tokio::spawn(async move {
+        if let Err(error) = api::run(listener, broker, limits, shutdown.clone()).await {
+            error!(%error, "The socket cannot be served");
+            shutdown.cancel();
+        }
+    })
+}
+
+/// Takes another set of providers while serving, and tells the service manager.
+pub fn reload<E: std::fmt::Display>(broker: &Broker, read: impl FnOnce() -> Result<Registry, E>) {
+    supervisor::reloading();
+    match read() {
+        Ok(mut registry) => {
+            let providers = registry.providers.len();
+            let serving = broker.registry().web_url.clone();
+            if registry.web_url != serving {
+                warn!(web = %serving, "The pages stay at {serving}: another `web.url` needs a restart");
+                registry.web_url = serving;
+            }
+            broker.reload(registry);
+            info!(providers, "Took the new configuration");
+            supervisor::ready(&format!("Serving {providers} providers"));
+        }
+        Err(error) => {
+            error!("Keeping the old configuration: {error}");
+            supervisor::ready("Keeping the old configuration: the new one is wrong");
+        }
+    }
+}
+
+/// Opens the store, in a directory that nobody else can look into.
+fn open_store(path: &Path) -> Result<SqliteStore, StartError> {
+    if let Some(directory) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| StoreError::Busy(format!("cannot make {}: {error}", directory.display())))?;
+    }
+    Ok(SqliteStore::open(path)?)
+}
+
+/// Opens the store's keyring, or makes one in a new store.
+async fn unlock(store: &SqliteStore, root: &crate::seal::RootKey) -> Result<Keyring, StartError> {
+    if let Some(installation) = store.installation().await? {
+        return Ok(Keyring::unlock(root, &installation.instance, &installation.keyring)?);
+    }
+    let instance = InstanceId::random();
+    let keyring = Keyring::create(&instance);
+    let made = store.install(Installation { instance: instance.clone(), keyring: keyring.lock(root) }).await?;
+    if !made {
+        return Err(StoreError::Busy("another daemon took the new store".to_owned()).into());
+    }
+    info!(instance.id = %instance, "Made a new store");
+    Ok(keyring)
+}
