@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod model;
 pub mod oauth;
 pub mod policy;
+pub mod sandbox;
 pub mod seal;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,114 @@
+//! The plain manner: OAuth 2.0 and OpenID Connect as RFC 6749, RFC 8414 and OpenID Connect Core write them.
+
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, PRAGMA, WWW_AUTHENTICATE};
+use serde_json::{Value, json};
+
+use crate::sandbox::answer::Answer;
+use crate::sandbox::machine::{Issued, Refusal};
+use crate::sandbox::manner::{Manner, MetadataFacts, Paths};
+use crate::sandbox::options::SandboxUser;
+
+const PATHS: Paths = Paths {
+    authorize: "/authorize",
+    consent: "/consent",
+    token: "/token",
+    revoke: "/revoke",
+    userinfo: "/userinfo",
+    api: "/api/me",
+    jwks: "/jwks.json",
+    metadata: &["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"],
+};
+
+/// OAuth 2.0 and OpenID Connect without quirks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain;
+
+impl Manner for Plain {
+    fn paths(&self) -> &'static Paths {
+        &PATHS
+    }
+
+    fn issued(&self, issued: &Issued, id_token: Option<&str>) -> Answer {
+        let mut body = json!({
+            "access_token": issued.access.expose(),
+            "token_type": "Bearer",
+            "expires_in": issued.access_ttl.as_secs(),
+            "scope": issued.scopes.join(" "),
+        });
+        if let Some(refresh) = &issued.refresh {
+            body["refresh_token"] = refresh.expose().into();
+            if let Some(ttl) = issued.refresh_ttl {
+                body["refresh_token_expires_in"] = ttl.as_secs().into();
+            }
+        }
+        if let Some(id_token) = id_token {
+            body["id_token"] = id_token.into();
+        }
+        private(Answer::json(StatusCode::OK, &body))
+    }
+
+    fn refused(&self, refusal: Refusal) -> Answer {
+        let body = json!({"error": refusal.error(), "error_description": refusal.description()});
+        if refusal == Refusal::Client {
+            let answer = Answer::json(StatusCode::UNAUTHORIZED, &body);
+            return private(answer.header(WWW_AUTHENTICATE, "Basic realm=\"sandbox\""));
+        }
+        private(Answer::json(StatusCode::BAD_REQUEST, &body))
+    }
+
+    fn revoked(&self) -> Answer {
+        private(Answer::empty(StatusCode::OK))
+    }
+
+    fn account(&self, user: &SandboxUser) -> Answer {
+        private(Answer::json(StatusCode::OK, &json!({"sub": &*user.sub, "name": user.name, "email": user.email})))
+    }
+
+    fn dead_token(&self, sent: bool) -> Answer {
+        // A request without a token is told nothing but how to ask (RFC 6750 section 3.1).
+        let challenge = if sent {
+            "Bearer realm=\"sandbox\", error=\"invalid_token\", error_description=\"expired, revoked or unknown\""
+        } else {
+            "Bearer realm=\"sandbox\""
+        };
+        let answer = Answer::json(StatusCode::UNAUTHORIZED, &json!({"error": "invalid_token"}));
+        private(answer.header(WWW_AUTHENTICATE, challenge))
+    }
+
+    fn metadata(&self, issuer: &str, facts: &MetadataFacts) -> Option<Value> {
+        let at = |path: &str| format!("{issuer}{path}");
+        let mut scopes =
+            vec!["openid".to_owned(), "profile".to_owned(), "email".to_owned(), "offline_access".to_owned()];
+        if let Some(known) = &facts.scopes {
+            scopes.clone_from(known);
+        }
+        Some(json!({
+            "issuer": issuer,
+            "authorization_endpoint": at(PATHS.authorize),
+            "token_endpoint": at(PATHS.token),
+            "revocation_endpoint": at(PATHS.revoke),
+            "userinfo_endpoint": at(PATHS.userinfo),
+            "jwks_uri": at(PATHS.jwks),
+            "scopes_supported": scopes,
+            "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name", "email"],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+            "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+            "code_challenge_methods_supported": ["S256"],
+            "prompt_values_supported": ["none", "login", "consent", "select_account"],
+            "request_parameter_supported": false,
+            "request_uri_parameter_supported": false,
+            "authorization_response_iss_parameter_supported": facts.iss_on_callback,
+        }))
+    }
+}
+
+/// RFC 6749 section 5.1 wants both.
+fn private(answer: Answer) -> Answer {
+    answer.header(CACHE_CONTROL, "no-store").header(PRAGMA, "no-cache")
+}
