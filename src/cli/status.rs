@@ -1,0 +1,246 @@
+//! `grantd status`: what is connected, how it stands, and what needs a person.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::api::wire::{ConnectionBody, ConnectionsBody, ProvidersBody};
+use crate::cli::client::Client;
+use crate::cli::duration;
+use crate::cli::exit::{CliError, ExitCode};
+use crate::cli::screen::{Screen, plain};
+use crate::clock::{Clock, SystemClock};
+use crate::model::connection::ReconnectReason;
+use crate::model::time::Timestamp;
+
+/// Show what is connected, when it expires, and what needs a person
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Everybody's connections; for administrators
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Asks the daemon at `socket` and prints a table. `screen.out` may strip the colours.
+///
+/// # Errors
+/// If the daemon does not say.
+pub async fn run(args: StatusArgs, socket: &Path, screen: &mut Screen<'_>) -> Result<ExitCode, CliError> {
+    let client = Client::new(socket);
+    let path = if args.all { "/v1/connections?all=true" } else { "/v1/connections" };
+    if args.json {
+        let listed: serde_json::Value = client.get(path, Duration::ZERO).await?;
+        writeln!(screen.out, "{listed:#}")?;
+        return Ok(ExitCode::Ok);
+    }
+    let listed: ConnectionsBody = client.get(path, Duration::ZERO).await?;
+    if listed.connections.is_empty() {
+        let providers: ProvidersBody = client.get("/v1/providers", Duration::ZERO).await?;
+        write!(screen.out, "{}", nothing_connected(&providers))?;
+        return Ok(ExitCode::Ok);
+    }
+    let now = SystemClock.now();
+    write!(screen.out, "{}", table(&listed.connections, args.all, now))?;
+    write!(screen.out, "{}", to_do(&listed.connections))?;
+    Ok(ExitCode::Ok)
+}
+
+const TITLE: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default();
+const PASSING: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+struct Cell {
+    text: String,
+    style: Style,
+}
+
+fn cell(text: impl Into<String>) -> Cell {
+    Cell { text: text.into(), style: Style::new() }
+}
+
+fn table(connections: &[ConnectionBody], everybody: bool, now: Timestamp) -> String {
+    let mut titles = vec!["PROVIDER", "ACCOUNT", "STATE", "EXPIRES", "RENEWS", "ID"];
+    if everybody {
+        titles.insert(0, "SUBJECT");
+    }
+    let titles = titles.into_iter().map(|title| Cell { text: title.to_owned(), style: TITLE });
+    let mut rows = vec![titles.collect()];
+    rows.extend(connections.iter().map(|connection| row(connection, everybody, now)));
+    align(&rows)
+}
+
+fn row(connection: &ConnectionBody, everybody: bool, now: Timestamp) -> Vec<Cell> {
+    let (state, style) = state(connection);
+    let mut cells = vec![
+        cell(connection.provider.as_str()),
+        cell(plain(&connection.account.name)),
+        Cell { text: state.to_owned(), style },
+        cell(expires(connection, now)),
+        cell(renews(connection, now)),
+        cell(connection.id.as_str()),
+    ];
+    if everybody {
+        let subject = connection.subject.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        cells.insert(0, cell(subject));
+    }
+    cells
+}
+
+fn state(connection: &ConnectionBody) -> (&str, Style) {
+    match &*connection.state {
+        "active" => ("connected", GOOD),
+        "refresh_failed" => ("renewal failed, retrying", PASSING),
+        "needs_reconnect" => ("needs you", BAD),
+        "revoked" => ("disconnected", TITLE),
+        other => (other, Style::new()),
+    }
+}
+
+/// The access token that dies first.
+fn expires(connection: &ConnectionBody, now: Timestamp) -> String {
+    match connection.slots.iter().filter_map(|slot| slot.expires_at).min() {
+        None if connection.slots.is_empty() => "-".to_owned(),
+        None => "never".to_owned(),
+        Some(at) if Timestamp::from_secs(at) <= now => "expired".to_owned(),
+        Some(at) => format!("in {}", duration::words(Timestamp::from_secs(at).until(now))),
+    }
+}
+
+fn renews(connection: &ConnectionBody, now: Timestamp) -> String {
+    match connection.slots.iter().filter_map(|slot| slot.renew_at).min() {
+        None => "-".to_owned(),
+        Some(at) if Timestamp::from_secs(at) <= now => "now".to_owned(),
+        Some(at) => format!("in {}", duration::words(Timestamp::from_secs(at).until(now))),
+    }
+}
+
+fn align(rows: &[Vec<Cell>]) -> String {
+    let width = |cell: &Cell| cell.text.chars().count();
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            let is_last = column + 1 == columns;
+            let padding = if is_last { 0 } else { widths[column] - width(cell) + 2 };
+            let Cell { text: content, style } = cell;
+            let _ = write!(text, "{style}{content}{style:#}{:padding$}", "");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// One line for each connection that waits for a person.
+fn to_do(connections: &[ConnectionBody]) -> String {
+    let mut text = String::new();
+    for connection in connections.iter().filter(|connection| connection.state == "needs_reconnect") {
+        let reason = ReconnectReason::ALL
+            .into_iter()
+            .find(|reason| connection.reason.as_deref() == Some(reason.as_str()))
+            .map_or("It has to be connected again.", ReconnectReason::sentence);
+        let ConnectionBody { provider, id, account, .. } = connection;
+        let name = plain(&account.name);
+        let _ = writeln!(text, "\n{provider} {name}: {reason}\n  grantd connect {provider} --reconnect {id}");
+    }
+    text
+}
+
+fn nothing_connected(providers: &ProvidersBody) -> String {
+    let Some(first) = providers.providers.first() else {
+        return "Nothing is connected, and no provider is configured yet: add one to the configuration file.\n"
+            .to_owned();
+    };
+    let names: Vec<&str> = providers.providers.iter().map(|provider| provider.id.as_str()).collect();
+    format!(
+        "Nothing is connected yet. Connect an account with:\n\n  grantd connect {}\n\nProviders here: {}\n",
+        first.id,
+        names.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::client::fake::Daemon;
+    use crate::cli::screen::fake::Recorder;
+
+    fn connection(provider: &str, account: &str, state: &str) -> Value {
+        json!({
+            "id": "cx_1", "provider": provider, "account": {"id": "1", "name": account}, "state": state,
+            "scopes": ["repo"], "created_at": 1,
+            "slots": [{"slot": "main", "scope": "repo", "expires_at": 12_000, "renew_at": 9_600}],
+        })
+    }
+
+    fn read(list: Vec<Value>) -> Vec<ConnectionBody> {
+        serde_json::from_value(Value::Array(list)).unwrap()
+    }
+
+    fn plain_table(connections: &[ConnectionBody], now: i64) -> String {
+        let styled = table(connections, false, Timestamp::from_secs(now));
+        anstream::adapter::strip_str(&styled).to_string()
+    }
+
+    #[test]
+    fn columns_line_up_whatever_is_in_them() {
+        let mut forever = connection("slack", "Ünïted \u{1b}[2J", "refresh_failed");
+        forever["slots"] = json!([{"slot": "bot", "scope": ""}, {"slot": "user", "scope": ""}]);
+        let list = read(vec![connection("github", "octocat", "active"), forever]);
+        assert_eq!(
+            plain_table(&list, 0),
+            "PROVIDER  ACCOUNT      STATE                     EXPIRES        RENEWS         ID\n\
+             github    octocat      connected                 in 3 h 20 min  in 2 h 40 min  cx_1\n\
+             slack     Ünïted \u{fffd}[2J  renewal failed, retrying  never          -              cx_1\n"
+        );
+    }
+
+    #[test]
+    fn a_token_past_its_time_is_expired_and_a_renewal_past_its_time_is_now() {
+        let table = plain_table(&read(vec![connection("github", "o", "active")]), 12_000);
+        assert!(table.contains("  expired  now  "), "{table}");
+    }
+
+    #[test]
+    fn what_needs_a_person_says_why_and_how() {
+        let mut dead = connection("github", "octocat", "needs_reconnect");
+        dead["reason"] = json!("user_action");
+        let list = read(vec![connection("google", "x", "active"), dead]);
+        assert_eq!(
+            to_do(&list),
+            "\ngithub octocat: The provider wants you to sign in or agree again.\n  \
+             grantd connect github --reconnect cx_1\n"
+        );
+    }
+
+    #[test]
+    fn whose_it_is_is_shown_to_whoever_asked_for_everybody() {
+        let mut other = connection("github", "o", "active");
+        other["subject"] = json!({"tenant": "local", "user": "uid:1000"});
+        let table = table(&read(vec![other]), true, Timestamp::from_secs(0));
+        assert!(table.contains("SUBJECT") && table.contains("local/uid:1000"), "{table}");
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_connected_the_way_to_connect_is_shown() {
+        let daemon = Daemon::start(|asked, _| match asked {
+            "GET /v1/connections" => (200, json!({"connections": []})),
+            _ => (200, json!({"providers": [{"id": "github", "name": "GitHub", "scopes": {"main": ["repo"]}}]})),
+        });
+        let mut recorder = Recorder::default();
+        let args = StatusArgs { json: false, all: false };
+        let result = run(args, &daemon.socket(), &mut recorder.screen(&mut &b""[..])).await;
+        assert_eq!(result, Ok(ExitCode::Ok));
+        assert!(recorder.out().contains("grantd connect github"), "{}", recorder.out());
+        assert!(nothing_connected(&ProvidersBody { providers: vec![] }).contains("no provider is configured"));
+    }
+}
