@@ -1,0 +1,22 @@
+//! What grantd promises, shown on the real daemon: its own process, its own store, real sockets, and a provider on loopback.
+//!
+//! One module for each promise. What they share is in [`support`].
+
+#![expect(unreachable_pub, reason = "what the modules share is public among them and goes nowhere else")]
+#![allow(dead_code, reason = "not every promise needs everything the support has")]
+
+mod bad_input;
+mod cli;
+mod concurrency;
+mod connect;
+mod demo;
+mod isolation;
+mod oidc_provider;
+mod pages;
+mod readme;
+mod refresh;
+mod restart;
+mod secrets;
+mod service;
+mod support;
+mod token;
