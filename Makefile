@@ -106,7 +106,7 @@ install: target/release/grantd ## install below PREFIX (/usr/local), with DESTDI
 	done
 	install -m 0644 systemd/grantd.sysusers $(DESTDIR)$(SYSUSERSDIR)/grantd.conf
 	install -m 0644 systemd/grantd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/grantd.conf
-	install -m 0644 README.md CHANGELOG.md docs/OPERATIONS.md docs/ARCHITECTURE.md examples/grantd.yaml LICENSE-MIT LICENSE-APACHE $(DESTDIR)$(DOCDIR)/
+	install -m 0644 README.md CHANGELOG.md SECURITY.md docs/OPERATIONS.md docs/ARCHITECTURE.md docs/PROVIDERS.md docs/SEALING.md examples/grantd.yaml LICENSE-MIT LICENSE-APACHE $(DESTDIR)$(DOCDIR)/
 	$(if $(SCHEMAS),install -m 0644 $(SCHEMAS) $(DESTDIR)$(SCHEMADIR)/)
 	@echo "installed. The next steps are in $(DOCDIR)/OPERATIONS.md"
 

@@ -18,6 +18,7 @@ use crate::broker::vault::Owner;
 use crate::broker::{Broker, random_share};
 use crate::model::connection::{Connection, State};
 use crate::model::id::{SlotName, TokenId, Version};
+use crate::model::provider::rules::OnMissingToken;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::oauth::answer::{SlotAnswer, TokenAnswer};
@@ -209,6 +210,10 @@ impl Broker {
             Owner::connection(connection, grant.version).open_refresh(&self.keyring, &grant.slot, sealed).ok()
         };
         let came = slot.refresh.is_some();
+        if !came && rules.on_missing_token == OnMissingToken::Suspect {
+            warn!(connection.id = %connection.id, provider.id = %connection.provider,
+                "{} gave no new refresh token, which it always should; the old one is kept and may be dead", configured.provider.name);
+        }
         let refresh = slot.refresh.or_else(old);
         let refresh_expires_at = match slot.refresh_expires_in {
             Some(lifetime) => Some(sent_at.after(lifetime)),

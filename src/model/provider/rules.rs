@@ -269,8 +269,6 @@ pub struct RefreshRules {
     pub lead: u64,
     /// The longest a refresh token is left unused, in seconds, so that it does not die of inactivity.
     pub keepalive: Option<u64>,
-    /// The least time between two refreshes of one grant, in seconds.
-    pub min_interval: u64,
 }
 
 impl Default for RefreshRules {
@@ -283,7 +281,6 @@ impl Default for RefreshRules {
             mode: RefreshMode::Ahead,
             lead: 600,
             keepalive: None,
-            min_interval: 0,
         }
     }
 }
