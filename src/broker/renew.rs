@@ -297,7 +297,8 @@ impl Broker {
     async fn start_due(self: &Arc<Self>, room: usize, started: &mut HashSet<GrantKey>) -> Result<usize, BrokerError> {
         let now = self.clock.now();
         let mut count = 0;
-        for key in self.store.due(now, room + started.len().min(room)).await? {
+        // Those that fly and have not noted their intent yet are still due: asked for no more, the store could name only them.
+        for key in self.store.due(now, room + FLIGHTS_MAX).await? {
             if count == room || !started.insert(key.clone()) {
                 continue;
             }
