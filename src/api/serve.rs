@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::sleep;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -28,6 +30,10 @@ use crate::model::caller::Peer;
 const HEAD_MAX: usize = 16 * 1024;
 /// How long to let descriptors come free before accepting again.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// How long a peer that is refused may take to hear why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How many peers may be hearing it at once.
+const LEAVING_MAX: usize = 64;
 /// What a peer hears for whom there is no place.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
@@ -99,6 +105,7 @@ where
     let own_uid = geteuid().as_raw();
     let census = Census::new(limits.connections, limits.per_uid);
     let tasks = TaskTracker::new();
+    let leaving = Arc::new(Semaphore::new(LEAVING_MAX));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -115,7 +122,7 @@ where
         let (asker, place) = match identify(&stream, own_uid, &census) {
             Ok(known) => known,
             Err(why) => {
-                refuse(stream, why);
+                refuse(stream, why, &leaving);
                 continue;
             }
         };
@@ -165,7 +172,7 @@ where
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(limits.drain, connection).await {
+            match timeout(limits.drain, connection).await {
                 Ok(ended) => ended,
                 Err(_) => return tracing::warn!("a connection did not finish in time"),
             }
@@ -191,11 +198,22 @@ fn identify(stream: &UnixStream, own_uid: u32, census: &Arc<Census>) -> Result<(
     Ok((asker, place))
 }
 
-/// Says why and hangs up. A new socket has room for so few bytes; if not, the peer sees the end.
-fn refuse(stream: UnixStream, why: &[u8]) {
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write_all(why);
-    }
+/// Says why and hangs up, once the peer has heard it: a peer that is cut off while it still writes its request would see a
+/// broken pipe in place of the reason. Of those who leave slowly there are only so many; one more is cut off.
+fn refuse(stream: UnixStream, why: &'static [u8], leaving: &Arc<Semaphore>) {
+    let Ok(place) = Arc::clone(leaving).try_acquire_owned() else { return };
+    tokio::spawn(async move {
+        let _place = place;
+        let _ = timeout(FAREWELL, farewell(stream, why)).await;
+    });
+}
+
+async fn farewell(mut stream: UnixStream, why: &[u8]) -> io::Result<()> {
+    stream.write_all(why).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// No error of `accept` ends the loop, and none makes it spin.
@@ -306,6 +324,18 @@ mod tests {
             assert!(attempt < 100, "the place never comes free");
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_hears_why_however_late_the_request_is_written() {
+        let running = start(Limits { per_uid: 1, ..limits() });
+        let mut first = dial(running.dir.path()).await;
+        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        first.read_u8().await.unwrap();
+        let mut second = dial(running.dir.path()).await;
+        second.readable().await.unwrap();
+        let refused = ask(&mut second, CLOSE).await;
+        assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     }
 
     async fn rest_of(running: &Running) -> String {
