@@ -83,6 +83,7 @@ impl From<TransportError> for Rejection {
         match error {
             TransportError::Lost(why) => Self::Ambiguous(why),
             TransportError::NotAllowed => Self::Unsent("not an address of this provider"),
+            TransportError::NotPermitted => Self::Unsent("not permitted"),
             TransportError::Unsent(why) => Self::Unsent(why),
         }
     }

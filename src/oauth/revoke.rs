@@ -43,7 +43,7 @@ pub async fn revoke(
     match http(request).await {
         Ok(response) => outcome(whom, rules, &response),
         Err(TransportError::NotAllowed) => Revoked::No,
-        Err(TransportError::Lost(_) | TransportError::Unsent(_)) => Revoked::Later,
+        Err(TransportError::Lost(_) | TransportError::NotPermitted | TransportError::Unsent(_)) => Revoked::Later,
     }
 }
 

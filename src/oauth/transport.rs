@@ -20,13 +20,21 @@ pub enum TransportError {
     /// The definition does not allow this address. Nothing was sent.
     #[error("not an address of this provider")]
     NotAllowed,
+    /// The connection stood, and whoever had to permit the request did not. Nothing was sent.
+    #[error("not permitted")]
+    NotPermitted,
     /// There was no connection to send on. Nothing was sent.
     #[error("not sent: {0}")]
     Unsent(&'static str),
 }
 
-/// The longest a whole exchange may take, from the first packet to the last.
+/// The longest an exchange may take, from the moment the request may leave to the last byte of the answer. What comes before
+/// has deadlines of its own, so that a slow handshake or a slow disk takes nothing from the time the provider has to answer.
 pub const EXCHANGE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest a connection that stands is held for a permit. After that the other side may have hung up, and sending would
+/// turn something that never left into something that may have arrived.
+pub const PERMIT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read, in bytes.
 pub const ANSWER_MAX: usize = 256 * 1024;
