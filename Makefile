@@ -32,6 +32,7 @@ help: ## list the targets
 test: tools $(OIDC)/node_modules/.package-lock.json ## everything that has to hold before a change is taken
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --features failpoints --lib -- -D warnings
 	$(CARGO) test --locked
 	@$(MAKE) --no-print-directory units
 	@echo "make test: everything holds"
@@ -106,7 +107,7 @@ install: target/release/grantd ## install below PREFIX (/usr/local), with DESTDI
 	done
 	install -m 0644 systemd/grantd.sysusers $(DESTDIR)$(SYSUSERSDIR)/grantd.conf
 	install -m 0644 systemd/grantd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/grantd.conf
-	install -m 0644 README.md CHANGELOG.md SECURITY.md docs/OPERATIONS.md docs/ARCHITECTURE.md docs/PROVIDERS.md docs/SEALING.md examples/grantd.yaml LICENSE-MIT LICENSE-APACHE $(DESTDIR)$(DOCDIR)/
+	install -m 0644 README.md CHANGELOG.md SECURITY.md docs/OPERATIONS.md docs/ARCHITECTURE.md docs/REFRESH.md docs/PROVIDERS.md docs/SEALING.md examples/grantd.yaml LICENSE-MIT LICENSE-APACHE $(DESTDIR)$(DOCDIR)/
 	$(if $(SCHEMAS),install -m 0644 $(SCHEMAS) $(DESTDIR)$(SCHEMADIR)/)
 	@echo "installed. The next steps are in $(DOCDIR)/OPERATIONS.md"
 

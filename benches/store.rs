@@ -15,7 +15,7 @@ use grantd::model::time::Timestamp;
 use grantd::seal::Sealed;
 use grantd::store::Store;
 use grantd::store::records::{
-    Armed, ConfirmedConnection, GrantKey, Lease, NewGrant, Opening, Pending, Replaced, first_version,
+    Armed, ConfirmedConnection, Ends, GrantKey, Lease, NewGrant, Opening, Pending, Replaced, first_version,
 };
 use grantd::store::sqlite::SqliteStore;
 
@@ -42,6 +42,7 @@ fn content() -> NewGrant {
         expires_at: Some(NOW.after(Duration::from_secs(3600))),
         refresh_expires_at: None,
         renew_at: Some(NOW.after(Duration::from_secs(1800))),
+        ends: Ends::default(),
     }
 }
 
@@ -80,6 +81,8 @@ async fn connect(store: &SqliteStore, number: usize) -> Held {
         epoch: Epoch(1),
         scopes: ScopeSet::default(),
         created_at: NOW,
+        confirmed_at: NOW,
+        used_at: None,
     };
     let held = Held {
         key: GrantKey { connection: connection.id.clone(), slot: SlotName::main() },

@@ -8,10 +8,12 @@ mod health;
 pub mod input;
 mod invitation;
 pub mod listener;
+mod metrics;
 pub mod peer;
 pub mod problem;
 mod providers;
 mod reply;
+mod restore;
 pub mod serve;
 mod token;
 mod whoami;
@@ -68,9 +70,13 @@ fn routes(broker: Arc<Broker>) -> BoxedFilter<(Response,)> {
     connect::routes(Arc::clone(&broker))
         .or(connections::routes(Arc::clone(&broker)))
         .unify()
-        .or(providers::route(Arc::clone(&broker)))
+        .or(providers::routes(Arc::clone(&broker)))
+        .unify()
+        .or(restore::routes(Arc::clone(&broker)))
         .unify()
         .or(whoami::route())
+        .unify()
+        .or(metrics::route(Arc::clone(&broker)))
         .unify()
         .or(health::route(broker))
         .unify()
@@ -153,6 +159,7 @@ mod tests {
     use crate::model::id::InstanceId;
     use crate::seal::Keyring;
     use crate::store::memory::MemoryStore;
+    use crate::store::spool::Spool;
 
     #[test]
     fn the_last_value_of_a_query_counts() {
@@ -169,6 +176,7 @@ mod tests {
             keyring: Keyring::create(&InstanceId::random()),
             clock: Arc::new(SystemClock),
             egress: Egress::open().unwrap(),
+            spool: Spool::open(tempfile::tempdir().unwrap().path()).unwrap(),
             cache_entries: 1,
             open_sessions: 1,
         })

@@ -2,6 +2,11 @@
 //!
 //! One file per use case: [`token`] hands out, [`renew`] refreshes, [`connect`], [`callback`] and [`confirm`] bring a
 //! connection into the world and [`disconnect`] ends it. They share the parts that are kept here.
+//!
+//! A refresh is spread over several files. [`flight`] makes one of many, [`lane`] says who may send, [`renew`] sends, [`keep`]
+//! keeps what came, with [`unsettled`] for what the store does not know yet; [`verdict`] and [`incident`] say what a failure
+//! means, and [`note`] writes it down. [`due`] and [`schedule`] decide when, [`ticker`] and [`replan`] mind the clocks,
+//! [`quarantine`] and [`restore`] an old copy of the store, [`forecast`] and [`usage`] look ahead.
 
 pub mod cache;
 pub mod callback;
@@ -9,16 +14,34 @@ pub mod choice;
 pub mod confirm;
 pub mod connect;
 pub mod disconnect;
+pub mod due;
 pub mod error;
 pub mod flight;
+pub mod forecast;
+pub mod health;
 pub mod housekeep;
+pub mod incident;
+pub mod keep;
+pub mod lane;
 pub mod look;
+pub mod meter;
+pub mod note;
+pub mod pair;
+pub mod quarantine;
+pub mod refusal;
 pub mod registry;
 pub mod renew;
+pub mod replan;
+pub mod restore;
 pub mod schedule;
+pub mod ticker;
 pub mod ticket;
 pub mod token;
+pub mod unsettled;
+pub mod usage;
 pub mod vault;
+pub mod verdict;
+mod warn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,12 +54,21 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+use url::Url;
 
 use crate::broker::cache::Cache;
+use crate::broker::due::Rounds;
 use crate::broker::flight::Flights;
-use crate::broker::registry::Registry;
-use crate::broker::renew::Landed;
+use crate::broker::incident::Incidents;
+use crate::broker::lane::early::EarlyLimit;
+use crate::broker::lane::{Lane, Lanes, Place};
+use crate::broker::meter::Meter;
+use crate::broker::registry::{Configured, Registry};
+use crate::broker::renew::{Errand, Landed};
+use crate::broker::replan::Timing;
 use crate::broker::ticket::Tickets;
+use crate::broker::unsettled::Unsettled;
+use crate::broker::usage::Usage;
 use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::model::connection::Connection;
@@ -45,6 +77,7 @@ use crate::model::session::{ConnectFailure, Progress};
 use crate::seal::Keyring;
 use crate::store::Store;
 use crate::store::records::GrantKey;
+use crate::store::spool::Spool;
 
 /// What the broker is made of.
 pub struct Parts {
@@ -58,6 +91,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// The way out.
     pub egress: Egress,
+    /// Where what the store does not take is kept meanwhile.
+    pub spool: Spool,
     /// How many shelves are kept in memory.
     pub cache_entries: usize,
     /// How many connect sessions of one subject may be open at once.
@@ -71,9 +106,18 @@ pub struct Broker {
     keyring: Keyring,
     clock: Arc<dyn Clock>,
     egress: Egress,
+    timing: Timing,
     cache: Cache,
     flights: Flights<GrantKey, Landed>,
+    rounds: Rounds,
+    lanes: Lanes,
+    incidents: Incidents,
+    early: EarlyLimit,
+    unsettled: Unsettled,
+    spool: Arc<Spool>,
     tickets: Tickets,
+    usage: Usage,
+    meter: Meter,
     open_sessions: usize,
     /// Held while looking for a session like the one that is asked for: five servers that start together share one.
     connecting: tokio::sync::Mutex<()>,
@@ -95,12 +139,21 @@ impl Broker {
         Arc::new(Self {
             registry: ArcSwap::from_pointee(parts.registry),
             store: parts.store,
+            timing: Timing::new(&*parts.clock),
             keyring: parts.keyring,
             clock: parts.clock,
             egress: parts.egress,
             cache: Cache::new(parts.cache_entries),
             flights: Flights::new(tasks.clone()),
+            rounds: Rounds::default(),
+            lanes: Lanes::default(),
+            incidents: Incidents::default(),
+            early: EarlyLimit::default(),
+            unsettled: Unsettled::default(),
+            spool: Arc::new(parts.spool),
             tickets: Tickets::default(),
+            usage: Usage::default(),
+            meter: Meter::default(),
             open_sessions: parts.open_sessions,
             connecting: tokio::sync::Mutex::default(),
             boot: BootId::random(),
@@ -118,8 +171,18 @@ impl Broker {
     }
 
     /// Takes another set of providers, from now on. What is under way goes on as it began.
-    pub fn reload(&self, registry: Registry) {
-        self.registry.store(Arc::new(registry));
+    pub fn reload(self: &Arc<Self>, registry: Registry) {
+        let kept = |endpoint: &Url, client: &str| {
+            registry
+                .providers
+                .values()
+                .any(|configured| configured.provider.endpoints.token == *endpoint && configured.client.id == client)
+        };
+        self.lanes.retain(kept);
+        let registry = Arc::new(registry);
+        self.registry.store(Arc::clone(&registry));
+        self.lanes.reset_registration();
+        self.retry_corrected(registry);
     }
 
     /// Keyed digest for what the pages must recognise, in base64url. The parts cannot run into each other.
@@ -140,12 +203,18 @@ impl Broker {
 
     /// Stops starting anything, lets what is under way finish for at most `deadline`, and closes the store.
     pub async fn drain(&self, deadline: Duration) {
+        failpoint_async!("drain.begin");
         self.leaving.cancel();
         self.stopping.cancel();
         self.tasks.close();
+        failpoint_async!("drain.flights");
         if timeout(deadline, self.tasks.wait()).await.is_err() {
             warn!(under_way = self.tasks.len(), "Some work did not finish before the deadline");
         }
+        if let Err(error) = self.write_all_usage().await {
+            warn!(%error, "Could not note when connections were last used");
+        }
+        failpoint_async!("drain.close");
         if let Err(error) = self.store.close().await {
             warn!(%error, "Could not close the store properly");
         }
@@ -160,9 +229,18 @@ impl Broker {
         self.cache.drop_shelf(&connection.subject, &connection.provider);
     }
 
-    fn start_renewal(self: &Arc<Self>, key: &GrantKey, seen: Version) {
+    /// The way to a provider's token endpoint.
+    fn lane(&self, configured: &Configured) -> Arc<Lane> {
+        self.lanes.lane(
+            &configured.provider.endpoints.token,
+            &configured.client.id,
+            configured.provider.refresh.per_second,
+        )
+    }
+
+    fn start_renewal(self: &Arc<Self>, key: &GrantKey, seen: Version, place: Place) {
         let broker = Arc::clone(self);
-        let run = || broker.renew(key.clone(), seen);
+        let run = || broker.renew(key.clone(), seen, Errand::Due(place));
         self.flights.start(key, run);
     }
 

@@ -7,6 +7,7 @@ pub mod disconnect;
 pub mod duration;
 pub mod exit;
 pub mod provider;
+pub mod restore;
 pub mod sandbox;
 pub mod screen;
 pub mod serve;
@@ -57,10 +58,18 @@ enum Command {
     Token(Asking<token::TokenArgs>),
     Status(Asking<status::StatusArgs>),
     Disconnect(Asking<disconnect::DisconnectArgs>),
-    /// Show what to register at a provider; check a definition of your own
+    Restore(Asking<restore::RestoreArgs>),
+    /// Show what to register at a provider; check a definition of your own; try one again
     #[command(subcommand)]
-    Provider(provider::ProviderCommand),
+    Provider(Provider),
     Sandbox(sandbox::SandboxArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Provider {
+    #[command(flatten)]
+    Local(provider::ProviderCommand),
+    Release(Asking<provider::release::ReleaseArgs>),
 }
 
 // A command that asks a running daemon. No doc comment: clap would show it in the place of the command's own.
@@ -142,7 +151,17 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
             let socket = asking.socket()?;
             disconnect::run(asking.args, &socket, screen).await
         }
-        Command::Provider(command) => serve::with_configuration(|context| provider::run(&command, context, screen.out)),
+        Command::Restore(asking) => {
+            let socket = asking.socket()?;
+            restore::run(asking.args, &socket, screen).await
+        }
+        Command::Provider(Provider::Local(command)) => {
+            serve::with_configuration(|context| provider::run(&command, context, screen.out))
+        }
+        Command::Provider(Provider::Release(asking)) => {
+            let socket = asking.socket()?;
+            provider::release::run(asking.args, &socket, screen).await
+        }
         Command::Sandbox(args) => sandbox::run(args).await,
     }
 }

@@ -156,11 +156,20 @@ pub struct JobsConfig {
     pub renew: String,
     /// Ending sessions that nobody finished, and finishing revocations.
     pub housekeep: String,
+    /// Warning of connections that will need a person.
+    pub forecast: String,
+    /// Writing down when connections were last used.
+    pub usage: String,
 }
 
 impl Default for JobsConfig {
     fn default() -> Self {
-        Self { renew: "*/1 * * * * *".to_owned(), housekeep: "0 * * * * *".to_owned() }
+        Self {
+            renew: "*/1 * * * * *".to_owned(),
+            housekeep: "0 * * * * *".to_owned(),
+            forecast: "0 0 * * * *".to_owned(),
+            usage: "30 * * * * *".to_owned(),
+        }
     }
 }
 

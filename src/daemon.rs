@@ -26,10 +26,11 @@ use crate::broker::registry::Registry;
 use crate::broker::{Broker, Parts};
 use crate::clock::SystemClock;
 use crate::egress::{Egress, EgressError};
-use crate::jobs::{Jobs, JobsError, Timetable};
+use crate::jobs::{self, Jobs, JobsError, Timetable};
 use crate::model::id::InstanceId;
 use crate::seal::{Keyring, UnlockError};
 use crate::store::records::Installation;
+use crate::store::spool::{Spool, SpoolError};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::web;
@@ -86,6 +87,9 @@ pub enum StartError {
     /// There can be no socket.
     #[error(transparent)]
     Socket(#[from] ListenError),
+    /// What the store cannot take has no place either.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -143,18 +147,27 @@ impl Daemon {
         };
         let root = root.or_make()?;
         let path = settings.store;
-        let opening = tokio::task::spawn_blocking(move || open_store(&path));
-        let store = opening.await.map_err(|_| StoreError::Busy("opening it was interrupted".to_owned()))??;
+        // The spool comes second: whoever has the lock of the store has it too.
+        let opening = tokio::task::spawn_blocking(move || {
+            let store = open_store(&path)?;
+            Ok::<_, StartError>((store, Spool::open(&beside(&path, ".spool"))?))
+        });
+        let (store, spool) = opening.await.map_err(|_| StoreError::Busy("opening it was interrupted".to_owned()))??;
+        failpoint_async!("start.opened");
         let keyring = unlock(&store, &root).await?;
+        tell_of_hold(&store).await?;
         let broker = Broker::new(Parts {
             registry: settings.registry,
             store: Arc::new(store),
             keyring,
             clock: Arc::new(SystemClock),
             egress: Egress::open()?,
+            spool,
             cache_entries: settings.cache_entries,
             open_sessions: settings.open_sessions,
         });
+        broker.check_clock().await?;
+        broker.take_up_spool().await;
         let settings = Running { limits: settings.limits, timetable: settings.timetable };
         Ok(Self { broker, api, socket_file, pages, settings })
     }
@@ -176,8 +189,10 @@ impl Daemon {
         let serving: Vec<JoinHandle<()>> = vec![
             serve_api(api, &broker, settings.limits, &shutdown),
             tokio::spawn(web::listener::serve(pages, Arc::clone(&broker), web_url.clone(), shutdown.clone())),
+            tokio::spawn(jobs::ticker::run(Arc::clone(&broker), shutdown.clone())),
             tokio::spawn(supervisor::feed_watchdog(Arc::clone(&broker), shutdown.clone())),
         ];
+        failpoint_async!("start.ready");
         let providers = broker.registry().providers.len();
         info!(providers, web = %web_url, "grantd {} is ready", env!("CARGO_PKG_VERSION"));
         supervisor::ready(&format!("Serving {providers} providers; pages at {web_url}"));
@@ -215,7 +230,7 @@ fn serve_api(
 }
 
 /// Takes another set of providers while serving, and tells the service manager.
-pub fn reload<E: std::fmt::Display>(broker: &Broker, read: impl FnOnce() -> Result<Registry, E>) {
+pub fn reload<E: std::fmt::Display>(broker: &Arc<Broker>, read: impl FnOnce() -> Result<Registry, E>) {
     supervisor::reloading();
     match read() {
         Ok(mut registry) => {
@@ -243,6 +258,27 @@ fn open_store(path: &Path) -> Result<SqliteStore, StartError> {
         made.map_err(|error| StoreError::Busy(format!("cannot make {}: {error}", directory.display())))?;
     }
     Ok(SqliteStore::open(path)?)
+}
+
+/// The path of what lies beside the database, named after it.
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Says at every start that the store may be an old copy, until somebody has decided.
+async fn tell_of_hold(store: &SqliteStore) -> Result<(), StoreError> {
+    if let Some(hold) = store.hold().await? {
+        error!(
+            reason = hold.why.as_str(),
+            issued_before = hold.before.as_secs(),
+            "{} Tokens that live are handed out. Accounts whose refresh token works only once and was stored before that was \
+             found are not renewed, because it may have been used since. See `grantd restore`, which also lets them go on",
+            hold.why.sentence()
+        );
+    }
+    Ok(())
 }
 
 /// Opens the store's keyring, or makes one in a new store.

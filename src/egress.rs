@@ -119,6 +119,7 @@ impl Egress {
         if !is_allowed(provider, &url) {
             return Err(TransportError::NotAllowed);
         }
+        failpoint_async!("egress.dial", Err(TransportError::Unsent("failpoint")));
         let (exchange, mut gate) = gate::before(self.exchange(url, request));
         let mut exchange = pin!(exchange);
         let dialling = async {
@@ -153,6 +154,7 @@ impl Egress {
     async fn exchange(&self, url: Url, request: HttpRequest) -> Result<HttpResponse, Broken> {
         let (parts, body) = request.into_parts();
         let mut answer = self.client.request(parts.method, url).headers(parts.headers).body(body).send().await?;
+        failpoint_async!("egress.answer", Err(Broken::Struck));
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > ANSWER_MAX {
@@ -160,6 +162,7 @@ impl Egress {
             }
             body.extend_from_slice(&chunk);
         }
+        failpoint_async!("egress.body", Err(Broken::Struck));
         let mut response = http::Response::new(body);
         *response.status_mut() = answer.status();
         *response.headers_mut() = std::mem::take(answer.headers_mut());
@@ -170,6 +173,8 @@ impl Egress {
 /// Why an exchange ended without an answer.
 enum Broken {
     Http(reqwest::Error),
+    #[cfg(feature = "failpoints")]
+    Struck,
     TooLarge,
 }
 
@@ -177,6 +182,8 @@ impl Broken {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Http(_) => "the connection broke",
+            #[cfg(feature = "failpoints")]
+            Self::Struck => "failpoint",
             Self::TooLarge => "an answer larger than any token response",
         }
     }

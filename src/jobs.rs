@@ -3,6 +3,8 @@
 //! After a stall the scheduler fires the ticks that it missed in one burst. Every job therefore does the same however often it
 //! is called, and a tick that finds the last one still running is skipped.
 
+pub mod ticker;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,11 +23,20 @@ pub struct Timetable {
     pub renew: String,
     /// Ending sessions, finishing revocations, forgetting what is old.
     pub housekeep: String,
+    /// Warning of connections that will need a person.
+    pub forecast: String,
+    /// Writing when connections were last used.
+    pub usage: String,
 }
 
 impl Default for Timetable {
     fn default() -> Self {
-        Self { renew: "* * * * * *".to_owned(), housekeep: "0 * * * * *".to_owned() }
+        Self {
+            renew: "* * * * * *".to_owned(),
+            housekeep: "0 * * * * *".to_owned(),
+            forecast: "0 0 * * * *".to_owned(),
+            usage: "30 * * * * *".to_owned(),
+        }
     }
 }
 
@@ -38,6 +49,8 @@ impl Timetable {
         let nothing = || async { Ok::<(), Infallible>(()) };
         job("renew", &self.renew, nothing)?;
         job("housekeep", &self.housekeep, nothing)?;
+        job("forecast", &self.forecast, nothing)?;
+        job("usage", &self.usage, nothing)?;
         Ok(())
     }
 }
@@ -71,7 +84,7 @@ impl Jobs {
         let renewing = Arc::clone(broker);
         let renew = move || {
             let broker = Arc::clone(&renewing);
-            async move { broker.renew_due().await.map(drop) }
+            async move { broker.renew_due().await }
         };
         scheduler.add(job("renew", &timetable.renew, renew)?).await?;
         let keeping = Arc::clone(broker);
@@ -80,6 +93,18 @@ impl Jobs {
             async move { broker.housekeep().await }
         };
         scheduler.add(job("housekeep", &timetable.housekeep, housekeep)?).await?;
+        let warning = Arc::clone(broker);
+        let forecast = move || {
+            let broker = Arc::clone(&warning);
+            async move { broker.warn_of_endings().await }
+        };
+        scheduler.add(job("forecast", &timetable.forecast, forecast)?).await?;
+        let writing = Arc::clone(broker);
+        let usage = move || {
+            let broker = Arc::clone(&writing);
+            async move { broker.write_usage().await }
+        };
+        scheduler.add(job("usage", &timetable.usage, usage)?).await?;
         scheduler.start().await?;
         Ok(Self(scheduler))
     }

@@ -19,7 +19,7 @@
 //! L3  broker                                  the use cases
 //! L2  store  egress                           what survives a restart; the only way out
 //! L1  oauth  catalog  policy  seal  clock     logic on values; time and transport are handed in
-//! L0  model  telemetry  yaml                  the words
+//! L0  model  telemetry  yaml  failpoint       the words; places where tests make things fail
 //! ```
 //!
 //! # One token request
@@ -29,12 +29,16 @@
 //! 3. [`broker::token`] asks the [`policy`], looks into the [`cache`](broker::cache), and in all but a few cases answers from
 //!    there: no disk, no network.
 //! 4. If the token has too little life left, the caller joins the one [flight](broker::flight) that [renews](broker::renew) this
-//!    grant. The flight runs on a task of its own, so nobody's hanging up can stop it: it makes its intent durable
-//!    ([`Store::arm`](store::Store::arm)), opens the refresh token ([`seal`]), sends it once ([`oauth::exchange`] through
-//!    [`egress`]), stores the answer by compare-and-set ([`Store::replace_grant`](store::Store::replace_grant)), and only then
-//!    lets anybody see the new token.
+//!    grant. The flight runs on a task of its own, so nobody's hanging up can stop it: it opens the refresh token ([`seal`]),
+//!    dials ([`egress`]), makes its intent durable while the connection is held ([`Store::arm`](store::Store::arm)), sends the
+//!    refresh token once ([`oauth::exchange`]), [keeps](broker::keep) the answer by compare-and-set
+//!    ([`Store::replace_grant`](store::Store::replace_grant)), or else in the [spool](store::spool), and only then lets anybody
+//!    see the new token. `docs/REFRESH.md` tells it step by step.
 //! 5. [`api::problem`] is the one place where an error becomes a status code. An error that needs a person carries the link to a
 //!    page of [`web`], where the account is connected.
+
+#[macro_use]
+pub mod failpoint;
 
 pub mod api;
 pub mod broker;

@@ -11,5 +11,6 @@ pub mod id_token;
 pub mod identity;
 pub mod quirk;
 pub mod rejection;
+pub mod retry_after;
 pub mod revoke;
 pub mod transport;

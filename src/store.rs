@@ -5,9 +5,11 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod mark;
 pub mod memory;
 pub mod records;
 mod rules;
+pub mod spool;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -18,8 +20,8 @@ use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Failure, Grant, GrantKey, Installation, Lease, NewGrant, Opening, Pending,
-    Replaced, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
+    Opening, Pending, Replaced, Replan, StoredConnection,
 };
 
 /// Why the store could not do it.
@@ -46,6 +48,20 @@ pub trait Store: Send + Sync + 'static {
     /// Reads and writes something of no consequence: fails when the store could not keep a token.
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError>;
 
+    // What an old copy must not do
+
+    /// Whether the store may be an old copy, and which grants are held because of it. Costs nothing.
+    async fn hold(&self) -> Result<Option<Hold>, StoreError>;
+
+    /// Ends the hold, for good, and makes due what was put off as [`records::HELD`]. Says whether there was one.
+    async fn release_hold(&self) -> Result<bool, StoreError>;
+
+    /// The latest time that the wall clock is known to have shown before the store was opened; `None` if nobody knows. A
+    /// clock that is behind it has been set back, and times in the store mean less than they say.
+    async fn wall_before(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     // Connect sessions
 
     /// Keeps a new connect session, as `pending`.
@@ -54,7 +70,8 @@ pub trait Store: Send + Sync + 'static {
     /// A connect session, unless it is not there. An expired one is returned as it is.
     async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError>;
 
-    /// The latest session that has neither ended nor expired and asks for the same: same subject, caller, provider, scopes and reconnect.
+    /// The latest session that has neither ended nor expired and asks for the same: same subject, caller, provider, scopes and
+    /// reconnect. Not one that awaits confirmation: it belongs to a browser, which may be gone, and no other can finish it.
     async fn same_session(&self, like: &ConnectSession, now: Timestamp) -> Result<Option<ConnectSession>, StoreError>;
 
     /// How many sessions of this subject have neither ended nor expired.
@@ -129,13 +146,16 @@ pub trait Store: Send + Sync + 'static {
 
     // Refreshing
 
-    /// At most `limit` grants whose time to be renewed has come, most urgent first: of connections that are active or failed
-    /// to refresh, without a lease that runs. A lease left behind by a run that died is due at once when the store is
+    /// At most `limit` grants of one provider whose time to be renewed has come, most urgent first: of connections that are
+    /// active or failed to refresh, without a lease that runs. A lease left behind by a run that died is due at once when the store is
     /// opened again. Costs what is due, not what is stored.
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError>;
+    async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError>;
 
-    /// When the next grant will be due, which may be in the past.
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+    /// When the next grant of a provider will be due, which may be in the past.
+    async fn next_due(&self, provider: &ProviderId) -> Result<Option<Timestamp>, StoreError>;
+
+    /// How many grants of a provider are renewed at all; counting stops at `limit`.
+    async fn serving(&self, provider: &ProviderId, limit: usize) -> Result<usize, StoreError>;
 
     /// Declares the intent to spend the refresh token of this version, and takes the lease for it. Nothing may be sent
     /// unless the answer is [`Armed::Yes`]. The lease of another run of the daemon is taken over.
@@ -148,6 +168,39 @@ pub trait Store: Send + Sync + 'static {
     /// Notes that a refresh brought nothing, if the grant is still the version that was read and not revoked, and ends the
     /// lease. Says whether it was.
     async fn record_failure(&self, key: &GrantKey, read: Version, failure: &Failure) -> Result<bool, StoreError>;
+
+    /// Plans again what was written by a clock that was ahead of `plan.now`, a portion at a time; returns how many grants were
+    /// changed, and zero when there is nothing left to change. Grants issued later than `plan.believed_until` count as issued
+    /// now, dead now, and to be renewed within `plan.spread`. Failed ones that wait longer than `plan.waits_until` wait no
+    /// longer than `plan.spread`. Leases end at `plan.leased_until`. Nothing is ever put off. Costs what is changed, not what
+    /// is stored.
+    async fn replan(&self, plan: &Replan) -> Result<usize, StoreError>;
+
+    /// Makes due now what waits at a provider after a failure of this class, and returns how many grants that were. What is
+    /// under way stays so. Costs what serves at the provider: it is for an operator's word, not for the schedule.
+    async fn retry(&self, provider: &ProviderId, class: &'static str, now: Timestamp) -> Result<usize, StoreError>;
+
+    // Upkeep
+
+    /// Notes when tokens of these connections were last handed out. It never moves back.
+    async fn note_used(&self, used: &[(ConnectionId, Timestamp)]) -> Result<(), StoreError>;
+
+    /// Puts the renewal of a grant off until then, if the grant is still the version that was read, serves, and has no lease,
+    /// not even one that a dead run left behind. Says whether it did.
+    async fn postpone(&self, key: &GrantKey, read: Version, renew_at: Timestamp) -> Result<bool, StoreError>;
+
+    /// At most `limit` grants that will need a person then or earlier, soonest first, behind `after`: of connections that are
+    /// active or failed to refresh. Costs what is ending, not what is stored.
+    async fn ending(&self, before: Timestamp, after: Option<&Ending>, limit: usize) -> Result<Vec<Ending>, StoreError>;
+
+    /// Notes for which point in time the latest warning about each of these connections was due. A reconnect forgets it.
+    async fn note_warned(&self, warned: &[(ConnectionId, Timestamp)]) -> Result<(), StoreError>;
+
+    /// How many connections need a person, or will then or earlier. Costs what is ending, not what is stored.
+    async fn count_needing_person(&self, before: Timestamp) -> Result<usize, StoreError>;
+
+    /// How many grants [`due`](Self::due) would name without a limit.
+    async fn count_due(&self, provider: &ProviderId, now: Timestamp) -> Result<usize, StoreError>;
 
     /// The grant as it is stored, whatever the state of its connection.
     async fn grant(&self, key: &GrantKey) -> Result<Option<(Connection, Grant)>, StoreError>;

@@ -11,11 +11,13 @@ mod source;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use grantd::failpoint;
+
 use crate::source::{File, Named, first_word, line_of, sources, test_modules, without_tests, words};
 
 /// Lowest first. A module names modules of the rows above its own in this list, never of its own row or a later one.
 const LAYERS: [&[&str]; 7] = [
-    &["model", "telemetry", "yaml"],
+    &["failpoint", "model", "telemetry", "yaml"],
     &["oauth", "catalog", "policy", "seal", "clock"],
     &["store", "egress"],
     &["broker", "access"],
@@ -48,6 +50,19 @@ fn only_the_daemon_names_a_storage_backend() {
             .filter(|file| !file.module.ancestors().any(|module| tests.contains(module)))
             .flat_map(backends_named),
     );
+}
+
+#[test]
+fn every_failpoint_is_on_the_list_and_stands_in_one_place() {
+    let points: Vec<String> = sources().iter().filter(|file| file.top() != "failpoint").flat_map(failpoints).collect();
+    let listed: Vec<&str> = failpoint::NAMES.iter().chain(failpoint::CONTROLS).copied().collect();
+    let unlisted = points.iter().filter(|point| !listed.contains(&point.as_str()));
+    let wrong = unlisted.map(|point| format!("the failpoint `{point}` is not listed in src/failpoint.rs"));
+    let missing = listed.iter().filter_map(|name| {
+        let places = points.iter().filter(|point| point == name).count();
+        (places != 1).then(|| format!("the failpoint `{name}` stands in {places} places"))
+    });
+    none(wrong.chain(missing));
 }
 
 #[test]
@@ -99,6 +114,16 @@ fn backends_named(file: &File) -> Vec<String> {
     });
     let lines: BTreeSet<usize> = by_path.chain(by_words).map(|named| named.line).collect();
     lines.into_iter().map(|line| format!("{}:{line}: names a storage backend", file.path)).collect()
+}
+
+/// The names of the failpoints in a file.
+fn failpoints(file: &File) -> Vec<String> {
+    words(&file.code)
+        .into_iter()
+        .filter(|(_, word)| ["failpoint", "failpoint_async"].contains(word))
+        .filter_map(|(at, word)| file.text[at + word.len()..].strip_prefix("!(")?.trim_start().strip_prefix('"'))
+        .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+        .collect()
 }
 
 fn shape(file: &File) -> Vec<String> {

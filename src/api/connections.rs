@@ -15,9 +15,11 @@ use crate::api::{asker, known, query, query_value, reply};
 use crate::broker::Broker;
 use crate::broker::disconnect::Upstream;
 use crate::broker::error::BrokerError;
+use crate::broker::look::Look;
 use crate::model::connection::State;
 use crate::model::id::ConnectionId;
 use crate::model::scope::ScopeSet;
+use crate::model::time::Timestamp;
 use crate::store::records::{Grant, StoredConnection};
 
 pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
@@ -52,15 +54,20 @@ async fn list(broker: &Arc<Broker>, asker: Option<Asker>, query: &str) -> Result
     let asker = known(asker)?;
     let everybody = everybody(query)?;
     let listed = broker.connections(&asker.caller, everybody).await;
-    let stored = listed.map_err(|error| Problem::from_broker(error, &broker.registry()))?;
+    let looks = listed.map_err(|error| Problem::from_broker(error, &broker.registry()))?;
+    let hold = broker.standing_hold().await;
+    let hold = hold.map_err(|error| Problem::from_broker(error, &broker.registry()))?;
     let admin = asker.caller.admin;
-    Ok(ConnectionsBody { connections: stored.iter().map(|stored| connection(stored, admin)).collect() })
+    Ok(ConnectionsBody {
+        connections: looks.iter().map(|look| connection(look, admin)).collect(),
+        held: hold.map(|hold| hold.why.as_str().into()),
+    })
 }
 
 async fn show(broker: &Arc<Broker>, id: &ConnectionId, asker: Option<Asker>) -> Result<ConnectionBody, Problem> {
     let asker = known(asker)?;
     match broker.connection(&asker.caller, id).await {
-        Ok(stored) => Ok(connection(&stored, asker.caller.admin)),
+        Ok(look) => Ok(connection(&look, asker.caller.admin)),
         Err(error) => Err(Problem::from_broker(error, &broker.registry())),
     }
 }
@@ -69,7 +76,7 @@ async fn disconnect(broker: &Arc<Broker>, id: ConnectionId, asker: Option<Asker>
     let asker = known(asker)?;
     let fail = |error: BrokerError| Problem::from_broker(error, &broker.registry());
     // Read first: afterwards nobody can say at which provider it was.
-    let stored = broker.connection(&asker.caller, &id).await.map_err(fail)?;
+    let stored = broker.connection(&asker.caller, &id).await.map_err(fail)?.stored;
     let upstream = broker.disconnect(&asker.caller, &id).await.map_err(fail)?;
     let registry = broker.registry();
     let configured = registry.providers.get(&stored.connection.provider);
@@ -97,8 +104,8 @@ fn everybody(query: &str) -> Result<bool, Invalid> {
     }
 }
 
-fn connection(stored: &StoredConnection, admin: bool) -> ConnectionBody {
-    let StoredConnection { connection, grants } = stored;
+fn connection(look: &Look, admin: bool) -> ConnectionBody {
+    let StoredConnection { connection, grants } = &look.stored;
     let granted = grants.iter().fold(ScopeSet::default(), |all, grant| all.union(&grant.content.scopes));
     let reason = match &connection.state {
         State::NeedsReconnect(reason) => Some(reason.as_str().into()),
@@ -113,6 +120,10 @@ fn connection(stored: &StoredConnection, admin: bool) -> ConnectionBody {
         scopes: granted,
         slots: grants.iter().map(slot).collect(),
         created_at: connection.created_at.as_secs(),
+        confirmed_at: connection.confirmed_at.as_secs(),
+        used_at: connection.used_at.map(Timestamp::as_secs),
+        needs_person_at: look.forecast.map(|forecast| forecast.at.as_secs()),
+        needs_person_because: look.forecast.map(|forecast| forecast.why.as_str().into()),
         subject: admin.then(|| connection.subject.clone()),
     }
 }

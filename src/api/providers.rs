@@ -1,30 +1,62 @@
-//! `GET /v1/providers`: what can be connected here.
+//! `/v1/providers`: what can be connected here, how each is doing, and an administrator's word to try one again.
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::Method;
 use warp::Filter;
 use warp::reject::Rejection;
 use warp::reply::Response;
 
+use crate::api::peer::Asker;
 use crate::api::problem::Problem;
-use crate::api::reply;
-use crate::api::wire::{ProviderBody, ProvidersBody};
+use crate::api::wire::{ProviderBody, ProvidersBody, ReleaseBody};
+use crate::api::{asker, known, reply};
 use crate::broker::Broker;
-use crate::broker::registry::Registry;
+use crate::broker::health::Released;
+use crate::model::id::ProviderId;
+use crate::model::time::Timestamp;
 
-pub(super) fn route(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "providers").and(warp::method()).map(move |method| match method {
-        Method::GET | Method::HEAD => reply::json(StatusCode::OK, &list(&broker.registry())),
-        _ => Problem::method_not_allowed("GET, HEAD").into_response(),
-    })
+pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    let other = Arc::clone(&broker);
+    let listed =
+        warp::path!("v1" / "providers").and(warp::method()).and(asker()).map(move |method, asker| match method {
+            Method::GET | Method::HEAD => reply::answer(list(&broker, asker)),
+            _ => Problem::method_not_allowed("GET, HEAD").into_response(),
+        });
+    let released = warp::path!("v1" / "providers" / ProviderId / "release").and(warp::method()).and(asker()).then(
+        move |provider, method, asker| {
+            let broker = Arc::clone(&other);
+            async move {
+                match method {
+                    Method::POST => reply::answer(release(&broker, provider, asker).await),
+                    _ => Problem::method_not_allowed("POST").into_response(),
+                }
+            }
+        },
+    );
+    listed.or(released).unify()
 }
 
-fn list(registry: &Registry) -> ProvidersBody {
-    let providers = registry.providers.iter().map(|(id, configured)| ProviderBody {
-        id: id.clone(),
-        name: configured.provider.name.clone(),
-        scopes: configured.scopes.clone(),
+fn list(broker: &Broker, asker: Option<Asker>) -> Result<ProvidersBody, Problem> {
+    let admin = known(asker)?.caller.admin;
+    let registry = broker.registry();
+    let providers = registry.providers.iter().map(|(id, configured)| {
+        let health = broker.health(configured);
+        let detail = |at: Option<Timestamp>| at.filter(|_| admin).map(Timestamp::as_secs);
+        ProviderBody {
+            id: id.clone(),
+            name: configured.provider.name.clone(),
+            scopes: configured.scopes.clone(),
+            state: health.state.as_str().into(),
+            since: detail(health.since),
+            until: detail(health.until),
+        }
     });
-    ProvidersBody { providers: providers.collect() }
+    Ok(ProvidersBody { providers: providers.collect() })
+}
+
+async fn release(broker: &Broker, provider: ProviderId, asker: Option<Asker>) -> Result<ReleaseBody, Problem> {
+    let released = broker.release_provider(&known(asker)?.caller, &provider).await;
+    let Released { state, grants } = released.map_err(|error| Problem::from_broker(error, &broker.registry()))?;
+    Ok(ReleaseBody { provider, state: state.as_str().into(), grants })
 }

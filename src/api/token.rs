@@ -86,8 +86,8 @@ impl<'a> Answer<'a> {
         Self {
             access_token: token.access_token.expose(),
             token_type: "Bearer",
-            expires_in: token.expires_at.map(|at| at.until(handout.now).as_secs()),
-            expires_at: token.expires_at.map(|at| at.as_secs()),
+            expires_in: token.left(handout.now).map(|left| left.as_secs()),
+            expires_at: token.ends_at(handout.now).map(|at| at.as_secs()),
             scope,
             provider: provider.as_str(),
             account,
@@ -103,7 +103,7 @@ mod tests {
     use crate::model::id::{Generation, SlotName};
     use crate::model::scope::ScopeSet;
     use crate::model::secret::AccessToken;
-    use crate::model::time::Timestamp;
+    use crate::model::time::{Moment, Timestamp};
     use crate::model::token::IssuedToken;
 
     fn read(body: &str) -> Result<TokenRequest, Invalid> {
@@ -125,9 +125,10 @@ mod tests {
                     generation: Generation(1),
                     scopes: ScopeSet::read("repo read:user", ' '),
                     expires_at,
+                    dies_at: None,
                 },
             }),
-            now: Timestamp::from_millis(1_000_500),
+            now: Moment { wall: Timestamp::from_millis(1_000_500), ..Moment::default() },
         }
     }
 

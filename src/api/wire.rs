@@ -111,6 +111,9 @@ pub struct SessionBody {
 pub struct ConnectionsBody {
     /// By provider and age.
     pub connections: Vec<ConnectionBody>,
+    /// Why old grants are not renewed now, if the store may be an old copy: see [`RestoreBody::reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Cow<'static, str>>,
 }
 
 /// A connection and what its grants are good for. Never a token.
@@ -133,6 +136,17 @@ pub struct ConnectionBody {
     pub slots: Vec<SlotBody>,
     /// When it was first confirmed.
     pub created_at: i64,
+    /// When a person last consented.
+    pub confirmed_at: i64,
+    /// When a token of it was last handed out, to the minute; absent if none ever was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_at: Option<i64>,
+    /// When it will need a person if nothing changes; absent if nothing is known that ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs_person_at: Option<i64>,
+    /// Why it will, in a stable word; more words may follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs_person_because: Option<Cow<'static, str>>,
     /// Whose it is; only for administrators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
@@ -184,6 +198,25 @@ pub struct ProviderBody {
     pub name: String,
     /// The grants a connection holds, and what is asked for when nobody says more.
     pub scopes: BTreeMap<SlotName, ScopeSet>,
+    /// How it is doing: `ok`, `registration_refused`, `frozen`, `unreachable` or `throttled`; more words may follow.
+    pub state: Cow<'static, str>,
+    /// Since when, if something is wrong; only for administrators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    /// When it is tried again, if that is known; only for administrators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+}
+
+/// The answer of `POST /v1/providers/{id}/release`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ReleaseBody {
+    /// Which provider.
+    pub provider: ProviderId,
+    /// How it was doing before.
+    pub state: Cow<'static, str>,
+    /// How many grants had waited and are tried now.
+    pub grants: usize,
 }
 
 /// The answer of `GET /v1/whoami`.
@@ -218,6 +251,44 @@ pub struct HealthBody {
     pub status: Cow<'static, str>,
     /// The daemon's version.
     pub version: Cow<'static, str>,
+}
+
+/// The answer of `GET /v1/restore` and `POST /v1/restore/accept`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct RestoreBody {
+    /// How the store stands. The fields below are there unless it is `none`.
+    pub state: RestoreState,
+    /// What was found, in a stable word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'static, str>>,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<Cow<'static, str>>,
+    /// When it was found, in seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found_at: Option<i64>,
+    /// Grants that were issued before this are held, in seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_before: Option<i64>,
+    /// How many connections that concerns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<usize>,
+    /// Whether there are more, which were not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more: Option<bool>,
+}
+
+/// Whether the store is held.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreState {
+    /// Nothing is held.
+    #[default]
+    None,
+    /// Old grants are not renewed, because the store may be an old copy.
+    Held,
+    /// They were, until now.
+    Accepted,
 }
 
 /// The shape of every error: flat, with stable codes.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use quick_cache::Equivalent;
 
+use crate::broker::usage::LastUse;
 use crate::model::connection::{Account, Connection};
 use crate::model::id::{ConnectionId, ProviderId, SlotName, Version};
 use crate::model::subject::Subject;
@@ -39,19 +40,21 @@ impl Equivalent<Key> for KeyRef<'_> {
 }
 
 /// The connections of one subject at one provider.
-pub type Shelf = Vec<Held>;
+pub type Shelf = Vec<Arc<Held>>;
 
 /// A connection whose grants have been opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Held {
     /// The connection.
     pub connection: Connection,
     /// Its grants, by slot.
     pub grants: Vec<HeldGrant>,
+    /// When it was last used.
+    pub used: Arc<LastUse>,
 }
 
 /// A grant that has been opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HeldGrant {
     /// What is handed out.
     pub granted: Arc<Granted>,
@@ -120,6 +123,29 @@ impl Cache {
         }
     }
 
+    /// Changes one connection where it stands, so that the others on its shelf need not be read again. Does nothing if it is
+    /// not here, or was connected again meanwhile.
+    pub fn change(&self, connection: &Connection, change: impl FnOnce(Held) -> Held) {
+        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        *drops = drops.wrapping_add(1);
+        let (subject, provider) = (&connection.subject, &connection.provider);
+        let Some(shelf) = self.shelves.get(&KeyRef { subject, provider }) else { return };
+        let same =
+            |held: &Arc<Held>| (&held.connection.id, held.connection.epoch) == (&connection.id, connection.epoch);
+        let Some(place) = shelf.iter().position(same) else { return };
+        let mut changed = Shelf::clone(&shelf);
+        changed[place] = Arc::new(change(Held::clone(&shelf[place])));
+        let key = Key { subject: subject.clone(), provider: provider.clone() };
+        self.shelves.insert(key, Arc::new(changed));
+    }
+
+    /// Drops everything.
+    pub fn clear(&self) {
+        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        *drops = drops.wrapping_add(1);
+        self.shelves.clear();
+    }
+
     /// Drops a shelf because what it was read from has changed.
     pub fn drop_shelf(&self, subject: &Subject, provider: &ProviderId) {
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,6 +172,12 @@ mod tests {
         cache.put(started, key.clone(), Arc::default());
         assert!(held().is_some());
         cache.drop_shelf(&key.subject, &key.provider);
+        assert!(held().is_none());
+
+        cache.put(cache.start(), key.clone(), Arc::default());
+        let started = cache.start();
+        cache.clear();
+        cache.put(started, key.clone(), Arc::default());
         assert!(held().is_none());
     }
 }

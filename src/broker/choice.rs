@@ -6,7 +6,7 @@ use crate::broker::token::TokenRequest;
 use crate::model::connection::{ReconnectReason, State};
 use crate::model::provider::Provider;
 use crate::model::scope::ScopeSet;
-use crate::model::time::Timestamp;
+use crate::model::time::Moment;
 use crate::model::token::Freshness;
 
 /// What is lacking before there can be a token.
@@ -91,7 +91,7 @@ pub enum Failure {
 
 /// Decides by the token's life, what the caller says of it, and what a refresh that was just made brought.
 #[must_use]
-pub fn next_step(grant: &HeldGrant, request: &TokenRequest, flown: Option<Landed>, now: Timestamp) -> Step {
+pub fn next_step(grant: &HeldGrant, request: &TokenRequest, flown: Option<Landed>, now: Moment) -> Step {
     let token = &grant.granted.token;
     let refused = request.rejected.as_ref() == Some(&token.token_id);
     let freshness = token.freshness(request.min_ttl, now);
@@ -105,7 +105,7 @@ pub fn next_step(grant: &HeldGrant, request: &TokenRequest, flown: Option<Landed
         Some(Landed::Renewed) => Step::Fail(Failure::Landed(NotRenewed::Provider)),
         _ if !grant.renewable && good => Step::HandOut,
         _ if !grant.renewable => Step::Fail(Failure::NoRefreshToken),
-        _ if grant.failing && grant.renew_at.is_some_and(|at| at > now) => {
+        _ if grant.failing && grant.renew_at.is_some_and(|at| at > now.wall) => {
             if good {
                 Step::HandOut
             } else {
@@ -126,6 +126,7 @@ mod tests {
     use crate::model::connection::Account;
     use crate::model::id::{ConnectionId, Generation, SlotName, Version};
     use crate::model::secret::AccessToken;
+    use crate::model::time::Timestamp;
     use crate::model::token::IssuedToken;
 
     fn grant(expires_at: Option<i64>, renewable: bool, failing: bool, renew_at: i64) -> HeldGrant {
@@ -136,6 +137,7 @@ mod tests {
             scopes: ScopeSet::default(),
             issued_at: Timestamp::from_secs(0),
             expires_at: expires_at.map(Timestamp::from_secs),
+            dies_at: None,
         };
         let account = Account { id: "1".to_owned(), name: "a".to_owned() };
         let (connection, provider, slot) = (ConnectionId::random(), "p".parse().unwrap(), SlotName::main());
@@ -165,7 +167,8 @@ mod tests {
     #[test]
     fn the_next_step_follows_from_life_rejection_and_flight() {
         use Step::{Fail, HandOut, Refresh};
-        let (now, failed) = (Timestamp::from_secs(1000), Landed::Failed(NotRenewed::Provider));
+        let (now, failed) =
+            (Moment { wall: Timestamp::from_secs(1000), ..Moment::default() }, Landed::Failed(NotRenewed::Provider));
         let down = Fail(Failure::Landed(NotRenewed::Provider));
         for (what, grant, rejected, flown, expected) in [
             ("fresh", grant(Some(3600), true, false, 2000), None, None, HandOut),

@@ -8,6 +8,7 @@ use tracing::info;
 use crate::broker::Broker;
 use crate::broker::connect::{Visitor, is_among, settled};
 use crate::broker::error::PageError;
+use crate::broker::forecast;
 use crate::broker::schedule::{self, Life};
 use crate::broker::vault::Owner;
 use crate::model::connection::{Connection, State};
@@ -41,6 +42,7 @@ impl Broker {
         // A connection that is renewed or reconnected meanwhile makes the first try stale.
         for _ in 0..5 {
             let confirmed = self.confirmed(&session, &pending).await?;
+            failpoint_async!("confirm.storing");
             match self.store.confirm(&confirmed, self.clock.now()).await? {
                 Confirmed::Yes => return self.announce(&session, &confirmed).await,
                 Confirmed::NotWaiting => return Err(PageError::Used),
@@ -56,6 +58,8 @@ impl Broker {
         confirmed: &ConfirmedConnection,
     ) -> Result<ConnectSession, PageError> {
         let connection = &confirmed.connection;
+        failpoint_async!("confirm.stored");
+        self.connected_again(&connection.id, confirmed.grants.iter().map(|(slot, _)| slot)).await;
         self.forget(connection);
         self.sessions_changed();
         info!(connection.id = %connection.id, provider.id = %connection.provider, subject = %connection.subject,
@@ -78,15 +82,18 @@ impl Broker {
             state: State::Active,
             epoch: replaces.map_or(Epoch(1), Epoch::next),
             scopes: session.scopes.clone(),
-            created_at: same.map_or(now, |known| known.created_at),
+            created_at: same.as_ref().map_or(now, |known| known.created_at),
+            confirmed_at: now,
+            used_at: same.and_then(|known| known.used_at),
         };
         let registry = self.registry();
-        let rules = registry.providers.get(&session.provider).map(|configured| &configured.provider.refresh);
+        let configured = registry.providers.get(&session.provider);
+        let rules = configured.map(|configured| configured.provider.refresh.clone()).unwrap_or_default();
         let version = Version { epoch: connection.epoch, generation: Generation(1) };
         let grants = pending
             .grants
             .iter()
-            .map(|grant| self.moved(session, &connection, version, grant, rules))
+            .map(|grant| self.moved(session, &connection, version, grant, &rules))
             .collect::<Result<_, _>>()
             .map_err(|error| {
                 tracing::error!(connect.id = %session.id, %error, "Cannot open what waits to be confirmed");
@@ -102,7 +109,7 @@ impl Broker {
         connection: &Connection,
         version: Version,
         grant: &PendingGrant,
-        rules: Option<&RefreshRules>,
+        rules: &RefreshRules,
     ) -> Result<(SlotName, NewGrant), OpenError> {
         let (from, to) = (Owner::session(session), Owner::connection(connection, version));
         let access = from.open_access(&self.keyring, &grant.slot, &grant.access)?;
@@ -111,8 +118,13 @@ impl Broker {
             None => None,
         };
         let key = GrantKey { connection: connection.id.clone(), slot: grant.slot.clone() };
-        let life = Life { issued_at: grant.issued_at, expires_at: grant.expires_at };
-        let renew_at = refresh.as_ref().and(rules).and_then(|rules| schedule::renew_at(rules, &key, version, life));
+        let life = Life {
+            issued_at: grant.issued_at,
+            expires_at: grant.expires_at,
+            refresh_expires_at: grant.refresh_expires_at,
+        };
+        let renew_at = refresh.as_ref().and_then(|_| schedule::renew_at(rules, &key, version, life));
+        let ends = forecast::ends(rules, connection.confirmed_at, refresh.is_some(), life);
         let new = NewGrant {
             token_id: TokenId::random(),
             access: to.seal_access(&self.keyring, &grant.slot, &access),
@@ -122,6 +134,7 @@ impl Broker {
             expires_at: grant.expires_at,
             refresh_expires_at: grant.refresh_expires_at,
             renew_at,
+            ends,
         };
         Ok((grant.slot.clone(), new))
     }

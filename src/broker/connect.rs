@@ -121,7 +121,7 @@ impl Broker {
         let Some(id) = &request.reconnect else {
             return Ok(ScopeSet::default());
         };
-        let stored = self.connection(caller, id).await?;
+        let stored = self.connection(caller, id).await?.stored;
         if stored.connection.subject != caller.subject || stored.connection.provider != request.provider {
             return Err(BrokerError::NotFound);
         }

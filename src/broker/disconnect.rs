@@ -40,7 +40,9 @@ impl Broker {
         if !policy::decide(caller, Action::Disconnect(&stored.connection.subject)).allowed {
             return Err(BrokerError::NotFound);
         }
+        failpoint_async!("revoke.storing");
         let ended = self.store.revoke(id, self.clock.now()).await?.ok_or(BrokerError::NotFound)?;
+        failpoint_async!("revoke.stored");
         self.forget(&ended.connection);
         info!(connection.id = %id, provider.id = %ended.connection.provider, caller = %caller.name,
             "`{}` disconnected `{}` at {}", caller.name, ended.connection.account.name, ended.connection.provider);
@@ -100,6 +102,7 @@ impl Broker {
                 return Upstream::ByHand;
             }
         };
+        failpoint_async!("revoke.upstream");
         let http = self.egress.to(&configured.provider);
         let whom = As { provider: &configured.provider, client: &configured.client };
         match revoke::revoke(whom, rules, &access, refresh.as_ref(), &http).await {

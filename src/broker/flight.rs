@@ -44,7 +44,7 @@ where
         F: Future<Output = V> + Send + 'static,
     {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outcome) = under_way.get(key) {
+        if let Some(outcome) = under_way.get(key).filter(|_| is_shared()) {
             return outcome.clone();
         }
         let (sender, outcome) = watch::channel(None);
@@ -71,6 +71,12 @@ where
     pub fn count(&self) -> usize {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
+
+/// Whether whoever comes later joins the run. Always, unless a test has turned that off to see what it is good for.
+fn is_shared() -> bool {
+    failpoint!("control.many_flights", false);
+    true
 }
 
 /// Takes the run out of the map however it ends, a panic included.

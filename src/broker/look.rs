@@ -2,32 +2,45 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::forecast::{self, Forecast};
 use crate::model::caller::Caller;
 use crate::model::id::ConnectionId;
+use crate::model::time::Timestamp;
 use crate::policy::{self, Action};
 use crate::store::records::StoredConnection;
 
 /// How many connections are read at once.
 const PAGE: usize = 500;
 
+/// A connection and how it stands now.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// As it is stored, but for its state and its last use, which are those of now.
+    pub stored: StoredConnection,
+    /// When it will need a person if nothing changes.
+    pub forecast: Option<Forecast>,
+}
+
 impl Broker {
     /// The caller's own connections; with `everybody` those of all subjects, for an administrator.
     ///
     /// # Errors
     /// [`BrokerError::Denied`] if `everybody` is asked for by somebody who does not administer.
-    pub async fn connections(&self, caller: &Caller, everybody: bool) -> Result<Vec<StoredConnection>, BrokerError> {
+    pub async fn connections(&self, caller: &Caller, everybody: bool) -> Result<Vec<Look>, BrokerError> {
+        let now = self.clock.now();
         if !everybody {
-            return Ok(self.store.connections_of(&caller.subject).await?);
+            let own = self.store.connections_of(&caller.subject).await?;
+            return Ok(own.into_iter().map(|stored| self.look(stored, now)).collect());
         }
         if !caller.admin {
             return Err(BrokerError::Denied { rule: "administrators only" });
         }
-        let mut all: Vec<StoredConnection> = Vec::new();
+        let mut all: Vec<Look> = Vec::new();
         loop {
-            let after = all.last().map(|last| last.connection.id.clone());
+            let after = all.last().map(|last| last.stored.connection.id.clone());
             let page = self.store.connections(after.as_ref(), PAGE).await?;
             let last = page.len() < PAGE;
-            all.extend(page);
+            all.extend(page.into_iter().map(|stored| self.look(stored, now)));
             if last {
                 return Ok(all);
             }
@@ -38,13 +51,20 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::NotFound`] also if it is somebody else's.
-    pub async fn connection(&self, caller: &Caller, id: &ConnectionId) -> Result<StoredConnection, BrokerError> {
+    pub async fn connection(&self, caller: &Caller, id: &ConnectionId) -> Result<Look, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
         if policy::decide(caller, Action::See(&stored.connection.subject)).allowed {
-            Ok(stored)
+            Ok(self.look(stored, self.clock.now()))
         } else {
             Err(BrokerError::NotFound)
         }
+    }
+
+    fn look(&self, mut stored: StoredConnection, now: Timestamp) -> Look {
+        let forecast = self.forecast(&stored, now);
+        stored.connection.state = forecast::state(&stored, now);
+        stored.connection.used_at = self.usage.last(&stored.connection);
+        Look { stored, forecast }
     }
 
     /// Whether a token could be kept now.

@@ -1,28 +1,25 @@
-//! When a grant is renewed, and when it is tried again after a failure: pure rules, spread so that what was born together
-//! does not fall due together.
+//! When a grant is renewed, and when that can wait: pure rules, spread so that what was born together does not fall due
+//! together.
 
 use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
 
-use crate::model::connection::{ReconnectReason, State};
 use crate::model::id::Version;
-use crate::model::provider::rules::{AfterAmbiguous, RefreshMode, RefreshRules};
+use crate::model::provider::rules::{RefreshMode, RefreshRules, Rotation};
 use crate::model::time::Timestamp;
-use crate::oauth::rejection::Rejection;
-use crate::store::records::{Failure, GrantKey};
+use crate::store::records::{GrantKey, NewGrant};
 
 /// A token that lives shorter than this is renewed at half of its life.
 const SHORT: Duration = Duration::from_secs(300);
 /// Where in the life of a longer token it is renewed: between these, by a hash of the grant.
 const SPREAD: std::ops::Range<f64> = 0.60..0.85;
-/// The first wait after a failure, doubled with each further one.
-const BACKOFF_BASE: Duration = Duration::from_secs(1);
-/// The longest wait while the access token lives.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
-/// The longest wait once it is dead and callers go without.
-const BACKOFF_MAX_DEAD: Duration = Duration::from_secs(60);
-/// How long a registration that the provider refuses is left alone: an operator has to act, and nothing is lost meanwhile.
-const REGISTRATION_PAUSE: Duration = Duration::from_secs(60);
+/// A connection that nobody has used for so long is only kept alive.
+const IDLE: Duration = Duration::from_secs(7 * DAY);
+/// Which share of a refresh token's life is left to pass before it is used to stay alive.
+const KEEP_ALIVE_SHARE: f64 = 0.8;
+/// The longest time a refresh token is left unused, however long the provider says that it lives.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30 * DAY);
+const DAY: u64 = 24 * 3600;
 
 /// What a renewal time is counted from.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +28,21 @@ pub struct Life {
     pub issued_at: Timestamp,
     /// When the access token dies.
     pub expires_at: Option<Timestamp>,
+    /// When the refresh token dies, as far as known.
+    pub refresh_expires_at: Option<Timestamp>,
+}
+
+impl Life {
+    /// The life of a stored grant.
+    #[must_use]
+    pub const fn of(grant: &NewGrant) -> Self {
+        Self { issued_at: grant.issued_at, expires_at: grant.expires_at, refresh_expires_at: grant.refresh_expires_at }
+    }
 }
 
 /// When a grant is to be renewed; `None` for never by itself.
 #[must_use]
 pub fn renew_at(rules: &RefreshRules, key: &GrantKey, version: Version, life: Life) -> Option<Timestamp> {
-    let keepalive = rules.keepalive.map(|seconds| life.issued_at.after(Duration::from_secs(seconds)));
     let ahead = match (rules.mode, life.expires_at) {
         (RefreshMode::Ahead, Some(expires_at)) => {
             let lifetime = expires_at.since(life.issued_at);
@@ -44,7 +50,57 @@ pub fn renew_at(rules: &RefreshRules, key: &GrantKey, version: Version, life: Li
         }
         _ => None,
     };
-    [ahead, keepalive].into_iter().flatten().min()
+    [ahead, keep_alive_at(rules, life)].into_iter().flatten().min()
+}
+
+/// What to do with a grant whose time to be renewed has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Due {
+    /// Leave it until then: nobody uses it, and it stays alive so long.
+    Postpone(Timestamp),
+    /// Renew it.
+    Renew,
+}
+
+/// How much a grant is wanted that has come due.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// When a token of its connection was last handed out, or a person last consented, whichever is later.
+    pub wanted_at: Timestamp,
+    /// Whether the last attempt failed or its outcome is unknown. What is in doubt is never left lying.
+    pub unsettled: bool,
+}
+
+/// Whether a grant that has come due is renewed now. One that nobody has used for a week is renewed only to keep its refresh
+/// token alive, if it is known how long that lives; where nothing is known it might die of being unused, and is renewed as ever.
+/// This is for the schedule: a refresh that a caller waits for is never put off.
+#[must_use]
+pub fn when_due(rules: &RefreshRules, life: Life, demand: Demand, now: Timestamp) -> Due {
+    if demand.unsettled || now.since(demand.wanted_at) < IDLE {
+        return Due::Renew;
+    }
+    match keep_alive_at(rules, life) {
+        Some(at) if at > now => Due::Postpone(at),
+        _ => Due::Renew,
+    }
+}
+
+/// When a refresh token has to be used at the latest so that it does not die of being unused; `None` where nothing says that
+/// it could, or how soon.
+fn keep_alive_at(rules: &RefreshRules, life: Life) -> Option<Timestamp> {
+    let wanted = rules.keepalive.map(Duration::from_secs);
+    let lifetime = lapses_at(rules, life).map(|at| at.since(life.issued_at).mul_f64(KEEP_ALIVE_SHARE));
+    let span = [wanted, lifetime].into_iter().flatten().min()?;
+    Some(life.issued_at.after(span.min(KEEP_ALIVE_MAX)))
+}
+
+/// When a refresh token dies that is not used before. A lifetime that its answer brought counts anew with each token; where
+/// the token stays the same it does not, and using it changes nothing.
+#[must_use]
+pub fn lapses_at(rules: &RefreshRules, life: Life) -> Option<Timestamp> {
+    let lifetime = life.refresh_expires_at.filter(|_| rules.rotation != Rotation::Static);
+    let idle = rules.idle_after.map(|seconds| life.issued_at.after(Duration::from_secs(seconds)));
+    [lifetime, idle].into_iter().flatten().min()
 }
 
 /// Which share of its life a token serves before it is renewed. Where a refresh kills the access token at once, as late as
@@ -67,73 +123,21 @@ fn spread(key: &GrantKey, version: Version) -> f64 {
     f64::from(u16::try_from(hasher.finish() >> 48).unwrap_or(u16::MAX)) / f64::from(u16::MAX)
 }
 
-/// How things stood when a refresh failed.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt {
-    /// How many had failed in a row before.
-    pub failures: u32,
-    /// Whether an earlier attempt with this refresh token may have been answered, and the answer lost.
-    pub recovery: bool,
-    /// Whether the access token is dead.
-    pub dead: bool,
-    /// When it failed.
-    pub now: Timestamp,
-    /// A number from 0 to 1, for the jitter.
-    pub random: f64,
-}
-
-/// The class that marks an attempt whose outcome is unknown: the next one is a recovery.
-pub const AMBIGUOUS: &str = "ambiguous";
-
-/// What a failed refresh makes of the connection. Only a definite word of the provider ends it.
-#[must_use]
-pub fn after_failure(rules: &RefreshRules, rejection: &Rejection, attempt: Attempt) -> Failure {
-    let retry = |class, wait: Duration| Failure {
-        // Whatever happens next with this refresh token, its answer may have been lost already.
-        class: if attempt.recovery { AMBIGUOUS } else { class },
-        state: State::RefreshFailed,
-        retry_at: Some(attempt.now.after(wait)),
-    };
-    let end = |class, reason| Failure { class, state: State::NeedsReconnect(reason), retry_at: None };
-    match rejection {
-        Rejection::Ambiguous(_) => match rules.after_ambiguous {
-            AfterAmbiguous::Safe => retry(AMBIGUOUS, backoff(attempt)),
-            AfterAmbiguous::Once => retry(AMBIGUOUS, backoff(attempt).min(BACKOFF_BASE * 5)),
-        },
-        Rejection::Consent { .. } | Rejection::Denied | Rejection::Restart { .. } if attempt.recovery => {
-            end("lost_response", ReconnectReason::LostResponse)
-        }
-        Rejection::Consent { .. } | Rejection::Denied | Rejection::Restart { .. } => {
-            end("rejected", ReconnectReason::RefreshTokenInvalid)
-        }
-        Rejection::Registration { .. } => retry("registration", REGISTRATION_PAUSE),
-        Rejection::Retry { after } => {
-            retry("throttled", after.map_or_else(|| backoff(attempt), |after| after.max(backoff(attempt))))
-        }
-        Rejection::Unsent(_) => retry("unsent", backoff(attempt)),
-        Rejection::UserAction { .. } => end("user_action", ReconnectReason::UserAction),
-    }
-}
-
-/// Exponential, with full jitter above half a base: it never asks again at once.
-fn backoff(attempt: Attempt) -> Duration {
-    let most = if attempt.dead { BACKOFF_MAX_DEAD } else { BACKOFF_MAX };
-    let ceiling = BACKOFF_BASE.saturating_mul(1 << attempt.failures.min(16)).min(most);
-    BACKOFF_BASE / 2 + ceiling.mul_f64(attempt.random.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::id::{ConnectionId, Generation, SlotName};
-    use crate::oauth::rejection::Code;
 
     fn key() -> GrantKey {
         GrantKey { connection: ConnectionId::random(), slot: SlotName::main() }
     }
 
     fn at(seconds: i64) -> Life {
-        Life { issued_at: Timestamp::from_secs(0), expires_at: Some(Timestamp::from_secs(seconds)) }
+        Life {
+            issued_at: Timestamp::from_secs(0),
+            expires_at: Some(Timestamp::from_secs(seconds)),
+            refresh_expires_at: None,
+        }
     }
 
     #[test]
@@ -164,11 +168,64 @@ mod tests {
 
     #[test]
     fn a_token_that_does_not_expire_is_renewed_to_keep_it_alive_or_never() {
-        let life = Life { issued_at: Timestamp::from_secs(0), expires_at: None };
+        let life = Life { expires_at: None, ..at(0) };
         let never = RefreshRules::default();
         assert_eq!(renew_at(&never, &key(), Version::default(), life), None);
         let kept = RefreshRules { keepalive: Some(86_400), ..never };
         assert_eq!(renew_at(&kept, &key(), Version::default(), life), Some(Timestamp::from_secs(86_400)));
+    }
+
+    #[test]
+    fn a_refresh_token_that_dies_before_the_access_token_is_used_before() {
+        let life = Life { refresh_expires_at: Some(Timestamp::from_secs(1000)), ..at(3600) };
+        let time = renew_at(&RefreshRules::default(), &key(), Version::default(), life);
+        assert_eq!(time, Some(Timestamp::from_secs(800)));
+    }
+
+    const LONG: i64 = 100 * DAY as i64;
+
+    fn due(rules: &RefreshRules, refresh_dies: Option<i64>, wanted: i64, unsettled: bool, now: i64) -> Due {
+        let life = Life { refresh_expires_at: refresh_dies.map(Timestamp::from_secs), ..at(3600) };
+        let demand = Demand { wanted_at: Timestamp::from_secs(wanted), unsettled };
+        when_due(rules, life, demand, Timestamp::from_secs(now))
+    }
+
+    #[test]
+    fn what_nobody_has_used_for_a_week_is_only_kept_alive() {
+        const DAYS: i64 = DAY as i64;
+        let postpone = |days: i64| Due::Postpone(Timestamp::from_secs(days * DAYS));
+        let unknown = RefreshRules::default;
+        let kept = |days: u64| RefreshRules { keepalive: Some(days * DAY), ..unknown() };
+        let idles = |days: u64| RefreshRules { idle_after: Some(days * DAY), rotation: Rotation::Static, ..unknown() };
+        for (what, rules, refresh_dies, expected) in [
+            ("nothing is known", unknown(), None, Due::Renew),
+            ("the definition says how often", kept(14), None, postpone(14)),
+            ("at most thirty days", kept(90), None, postpone(30)),
+            ("its life, with a margin", unknown(), Some(10 * DAYS), postpone(8)),
+            ("the earlier of both", kept(14), Some(10 * DAYS), postpone(8)),
+            ("unused for so long it dies", idles(20), None, postpone(16)),
+            (
+                "using it does not help",
+                RefreshRules { rotation: Rotation::Static, ..unknown() },
+                Some(10 * DAYS),
+                Due::Renew,
+            ),
+            ("its life is nearly over", unknown(), Some(4000), Due::Renew),
+        ] {
+            let idle_since = -7 * DAYS;
+            assert_eq!(due(&rules, refresh_dies, idle_since, false, 3600), expected, "{what}");
+            assert_eq!(due(&rules, refresh_dies, idle_since, true, 3600), Due::Renew, "{what}, in doubt");
+            assert_eq!(due(&rules, refresh_dies, idle_since + 3601, false, 3600), Due::Renew, "{what}, used");
+        }
+    }
+
+    #[test]
+    fn what_was_put_off_is_renewed_when_its_time_comes() {
+        let rules = RefreshRules { keepalive: Some(14 * DAY), ..RefreshRules::default() };
+        assert_eq!(due(&rules, None, -LONG, false, 14 * DAY as i64), Due::Renew);
+        let reactive = RefreshRules { mode: RefreshMode::Reactive, ..rules };
+        assert_eq!(due(&reactive, None, -LONG, false, 14 * DAY as i64), Due::Renew, "its only renewal is this one");
+        assert_eq!(due(&RefreshRules::default(), None, LONG, false, 0), Due::Renew, "a clock that was set back");
     }
 
     #[test]
@@ -179,62 +236,5 @@ mod tests {
             .map(|version| renew_at(&RefreshRules::default(), &key, version, at(3600)))
             .collect();
         assert!(places.len() > 10);
-    }
-
-    fn attempt() -> Attempt {
-        Attempt { failures: 0, recovery: false, dead: false, now: Timestamp::from_secs(1000), random: 1.0 }
-    }
-
-    #[test]
-    fn only_a_definite_rejection_needs_a_person() {
-        let code = || Code::read("x");
-        for (rejection, ends) in [
-            (Rejection::Ambiguous("x"), false),
-            (Rejection::Registration { code: code() }, false),
-            (Rejection::Retry { after: None }, false),
-            (Rejection::Unsent("x"), false),
-            (Rejection::Consent { code: code() }, true),
-            (Rejection::UserAction { code: code() }, true),
-        ] {
-            let failure = after_failure(&RefreshRules::default(), &rejection, attempt());
-            assert_eq!(matches!(failure.state, State::NeedsReconnect(_)), ends, "{rejection:?}");
-            assert_eq!(failure.retry_at.is_none(), ends, "{rejection:?}");
-        }
-    }
-
-    #[test]
-    fn a_rejection_after_a_lost_answer_is_called_by_its_name() {
-        let rejection = Rejection::Consent { code: Code::read("invalid_grant") };
-        let lost = after_failure(&RefreshRules::default(), &rejection, Attempt { recovery: true, ..attempt() });
-        assert_eq!(lost.state, State::NeedsReconnect(ReconnectReason::LostResponse));
-    }
-
-    #[test]
-    fn a_lost_answer_is_not_forgotten_over_other_failures() {
-        for rejection in [
-            Rejection::Ambiguous("x"),
-            Rejection::Registration { code: Code::read("x") },
-            Rejection::Retry { after: None },
-            Rejection::Unsent("x"),
-        ] {
-            let class =
-                |recovery| after_failure(&RefreshRules::default(), &rejection, Attempt { recovery, ..attempt() }).class;
-            assert_eq!(class(true), AMBIGUOUS, "{rejection:?}");
-            assert_eq!(class(false) == AMBIGUOUS, matches!(rejection, Rejection::Ambiguous(_)), "{rejection:?}");
-        }
-    }
-
-    #[test]
-    fn the_wait_grows_and_has_a_ceiling_and_honours_the_provider() {
-        let wait = |failures, dead, rejection: &Rejection| {
-            let attempt = Attempt { failures, dead, ..attempt() };
-            after_failure(&RefreshRules::default(), rejection, attempt).retry_at.unwrap().since(attempt.now).as_secs()
-        };
-        let unsent = Rejection::Unsent("x");
-        assert!(wait(0, false, &unsent) < wait(3, false, &unsent));
-        assert_eq!(wait(30, false, &unsent), 300);
-        assert_eq!(wait(30, true, &unsent), 60);
-        let asked = Rejection::Retry { after: Some(Duration::from_secs(120)) };
-        assert_eq!(wait(0, true, &asked), 120);
     }
 }

@@ -1,7 +1,8 @@
 //! One token request: decide, look in the cache, refresh once, answer.
 
+use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 pub use crate::broker::cache::Granted;
@@ -9,14 +10,15 @@ use crate::broker::cache::{Held, HeldGrant, Key, KeyRef, Shelf};
 use crate::broker::choice::{self, Failure, Lack, Step};
 use crate::broker::connect::ConnectRequest;
 use crate::broker::error::BrokerError;
-use crate::broker::renew::{Landed, NotRenewed};
-use crate::broker::vault::Owner;
+use crate::broker::lane::Priority;
+use crate::broker::quarantine::is_held;
+use crate::broker::renew::{Errand, Landed, NotRenewed};
 use crate::model::caller::Caller;
 use crate::model::connection::{Account, ReconnectReason};
 use crate::model::id::{ProviderId, SlotName, TokenId};
 use crate::model::scope::ScopeSet;
-use crate::model::time::Timestamp;
-use crate::model::token::IssuedToken;
+use crate::model::time::Moment;
+use crate::model::token::Freshness;
 use crate::policy::{self, Action};
 use crate::store::StoreError;
 use crate::store::records::{GrantKey, StoredConnection};
@@ -50,7 +52,7 @@ pub struct Handout {
     /// The token and its account.
     pub granted: Arc<Granted>,
     /// When the answer was made.
-    pub now: Timestamp,
+    pub now: Moment,
 }
 
 impl Broker {
@@ -75,10 +77,11 @@ impl Broker {
         }
         let shelf = self.cache.get(&KeyRef { subject: &caller.subject, provider: &request.provider })?;
         let (held, grant) = choice::choose(request, &configured.provider, &shelf).ok()?;
-        let now = self.clock.now();
+        let now = self.clock.moment();
         if choice::next_step(grant, request, None, now) != Step::HandOut {
             return None;
         }
+        held.used.touch(now.wall);
         self.renew_behind(held, grant, now);
         Some(Handout { granted: Arc::clone(&grant.granted), now })
     }
@@ -87,10 +90,27 @@ impl Broker {
         let first = self.hand_out(caller, &request).await;
         let Err(error) = first else { return first };
         let Some(prompt) = error.prompt().filter(|_| !request.wait.is_zero()) else { return Err(error) };
-        if self.wait_for_end(&prompt.session.id.clone(), request.wait).await {
-            return self.hand_out(caller, &request).await;
+        tokio::select! {
+            connected = self.wait_for_end(&prompt.session.id, request.wait) => {
+                if connected { self.hand_out(caller, &request).await } else { Err(error) }
+            }
+            handout = self.after_another_session(caller, &request) => Ok(handout),
         }
-        Err(error)
+    }
+
+    /// Waits until the token can be had because another session was finished: one that already belonged to a browser when
+    /// this was asked for.
+    async fn after_another_session(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Handout {
+        let asks_nobody = TokenRequest { connect: false, ..request.clone() };
+        let mut changes = self.sessions.subscribe();
+        loop {
+            if let Ok(handout) = self.hand_out(caller, &asks_nobody).await {
+                return handout;
+            }
+            if changes.changed().await.is_err() {
+                return pending().await;
+            }
+        }
     }
 
     async fn hand_out(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Result<Handout, BrokerError> {
@@ -107,14 +127,15 @@ impl Broker {
                 Ok(chosen) => chosen,
                 Err(lack) => return Err(self.lacking(caller, request, &shelf, lack).await?),
             };
-            let now = self.clock.now();
+            let now = self.clock.moment();
             match choice::next_step(grant, request, flown, now) {
                 Step::HandOut => {
+                    held.used.touch(now.wall);
                     self.renew_behind(held, grant, now);
                     return Ok(Handout { granted: Arc::clone(&grant.granted), now });
                 }
                 Step::Fail(failure) => return Err(self.failed(caller, request, held, grant, failure).await?),
-                Step::Refresh => flown = Some(self.fly(held, grant).await?),
+                Step::Refresh => flown = Some(self.fly(held, grant, now).await?),
             }
         }
     }
@@ -125,9 +146,11 @@ impl Broker {
             return Ok(shelf);
         }
         let key = Key { subject: caller.subject.clone(), provider: provider.clone() };
+        self.look_at_clocks();
         let started = self.cache.start();
         let stored = self.store.connections_at(&key.subject, &key.provider).await?;
-        let shelf: Arc<Shelf> = Arc::new(stored.into_iter().map(|stored| self.opened(stored)).collect());
+        let shelf: Arc<Shelf> =
+            Arc::new(stored.into_iter().map(|stored| Arc::new(self.unsettled.over(self.opened(stored)))).collect());
         self.cache.put(started, key, Arc::clone(&shelf));
         Ok(shelf)
     }
@@ -138,37 +161,16 @@ impl Broker {
         let grants = grants
             .into_iter()
             .filter_map(|grant| {
-                let owner = Owner::connection(&connection, grant.version);
-                let access_token = owner
-                    .open_access(&self.keyring, &grant.slot, &grant.content.access)
+                let opened = self
+                    .opened_grant(&connection, &grant.slot, grant.version, &grant.content)
                     .inspect_err(|error| {
                         tracing::error!(connection.id = %connection.id, slot = %grant.slot, %error, "Cannot open a stored grant of `{}`", connection.id);
                     })
                     .ok()?;
-                Some(HeldGrant {
-                    granted: Arc::new(Granted {
-                        connection: connection.id.clone(),
-                        provider: connection.provider.clone(),
-                        account: connection.account.clone(),
-                        slot: grant.slot,
-                        scope: grant.content.scopes.to_string(),
-                        token: IssuedToken {
-                            access_token,
-                            token_id: grant.content.token_id,
-                            generation: grant.version.generation,
-                            scopes: grant.content.scopes,
-                            issued_at: grant.content.issued_at,
-                            expires_at: grant.content.expires_at,
-                        },
-                    }),
-                    version: grant.version,
-                    renewable: grant.content.refresh.is_some(),
-                    renew_at: grant.content.renew_at,
-                    failing: grant.failures > 0,
-                })
+                Some(HeldGrant { failing: grant.failures > 0, ..opened })
             })
             .collect();
-        Held { connection, grants }
+        Held { used: self.usage.of(&connection), connection, grants }
     }
 
     /// What the caller is told about what is lacking, with a link for the person who can mend it.
@@ -195,21 +197,28 @@ impl Broker {
         })
     }
 
-    async fn fly(self: &Arc<Self>, held: &Held, grant: &HeldGrant) -> Result<Landed, BrokerError> {
+    async fn fly(self: &Arc<Self>, held: &Held, grant: &HeldGrant, now: Moment) -> Result<Landed, BrokerError> {
         if self.is_stopping() {
             return Err(BrokerError::ShuttingDown);
         }
         let key = key_of(held, grant);
         let (broker, version) = (Arc::clone(self), grant.version);
-        let run = || broker.renew(key.clone(), version);
+        let is_due = grant.renew_at.is_some_and(|at| at <= now.wall);
+        let is_dead = grant.granted.token.freshness(Duration::ZERO, now) == Freshness::Dead;
+        let run = || broker.renew(key.clone(), version, Errand::Asked { early: !is_due && !is_dead });
         self.flights.join(&key, run).await.ok_or(BrokerError::Internal)
     }
 
     /// A token that is handed out although its time to be renewed has come is renewed behind the caller's back.
-    fn renew_behind(self: &Arc<Self>, held: &Held, grant: &HeldGrant, now: Timestamp) {
-        let due = grant.renewable && grant.renew_at.is_some_and(|at| at <= now);
-        if due && !self.is_stopping() {
-            self.start_renewal(&key_of(held, grant), grant.version);
+    fn renew_behind(self: &Arc<Self>, held: &Held, grant: &HeldGrant, now: Moment) {
+        let due = grant.renewable && grant.renew_at.is_some_and(|at| at <= now.wall);
+        if !due || self.is_stopping() {
+            return;
+        }
+        let Some(configured) = self.registry().providers.get(&held.connection.provider).cloned() else { return };
+        // If there is no place, the schedule comes to it in its turn.
+        if let Ok(place) = self.lane(&configured).admit(Priority::Background, Instant::now()) {
+            self.start_renewal(&key_of(held, grant), grant.version, place);
         }
     }
 
@@ -222,11 +231,20 @@ impl Broker {
         failure: Failure,
     ) -> Result<BrokerError, BrokerError> {
         let wait = grant.renew_at.map_or(RETRY_UNKNOWN, |at| at.until(self.clock.now()));
-        let retry_after = wait.clamp(Duration::from_secs(1), Duration::from_secs(3600));
+        let retry_after = wait.clamp(RETRY_AFTER.0, RETRY_AFTER.1);
         Ok(match failure {
             Failure::NoRefreshToken => self.reconnect(caller, request, held, ReconnectReason::NoRefreshToken).await?,
+            Failure::Landed(NotRenewed::Held) => {
+                self.reconnect(caller, request, held, ReconnectReason::Restored).await?
+            }
+            Failure::Wait if self.is_kept_back(held, grant).await? => {
+                self.reconnect(caller, request, held, ReconnectReason::Restored).await?
+            }
             Failure::Wait | Failure::Landed(NotRenewed::Provider | NotRenewed::NeedsPerson) => {
                 BrokerError::ProviderUnavailable { retry_after }
+            }
+            Failure::Landed(NotRenewed::Wait { pause }) => {
+                BrokerError::ProviderUnavailable { retry_after: pause.clamp(RETRY_AFTER.0, RETRY_AFTER.1) }
             }
             Failure::Landed(NotRenewed::Store) => {
                 BrokerError::Store(StoreError::Busy("a refresh was not sent, because it could not be noted".to_owned()))
@@ -234,6 +252,14 @@ impl Broker {
             Failure::Landed(NotRenewed::Registration) => BrokerError::ProviderError { code: "invalid_client" },
             Failure::Landed(NotRenewed::Timeout) => BrokerError::ProviderTimeout,
         })
+    }
+
+    /// Whether the grant is not renewed because the store may be an old copy.
+    async fn is_kept_back(&self, held: &Held, grant: &HeldGrant) -> Result<bool, BrokerError> {
+        let registry = self.registry();
+        let Some(configured) = registry.providers.get(&held.connection.provider) else { return Ok(false) };
+        let hold = self.store.hold().await?;
+        Ok(is_held(hold.as_ref(), &configured.provider.refresh, grant.granted.token.issued_at))
     }
 
     async fn reconnect(
@@ -270,6 +296,8 @@ impl Broker {
     }
 }
 
+/// The shortest and the longest that a caller is told to wait.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// What a caller is told to wait when nobody knows better.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(5);
 

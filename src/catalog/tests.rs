@@ -266,6 +266,11 @@ fn a_bad_definition_is_told_with_its_place() {
         ),
         (
             "client: {kind: public, auth: none}\n",
+            "refresh: {per_second: 0}\n",
+            "x.yaml:16:29: expected a whole number above zero, found a number (at variants.two.set.refresh.per_second)",
+        ),
+        (
+            "client: {kind: public, auth: none}\n",
             "id: other\n",
             "x.yaml:16:11: expected no change of this member (at variants.two.set.id)",
         ),

@@ -111,7 +111,7 @@ mod tests {
     fn connection(id: &str, provider: &str) -> Value {
         json!({
             "id": id, "provider": provider, "account": {"id": "1", "name": "octocat"}, "state": "active",
-            "scopes": [], "slots": [], "created_at": 1,
+            "scopes": [], "slots": [], "created_at": 1, "confirmed_at": 1,
         })
     }
 

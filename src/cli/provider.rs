@@ -1,5 +1,6 @@
 //! `grantd provider`: what can be connected, how to register there, and whether a definition is good.
 
+pub mod release;
 mod show;
 
 use std::io::Write;

@@ -21,7 +21,7 @@ use crate::catalog::Catalog;
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::provider::Context;
 use crate::config::paths::{self, Paths, Scope};
-use crate::config::{Config, LogFormat, LogLevel, secrets};
+use crate::config::{Config, JobsConfig, LogFormat, LogLevel, secrets};
 use crate::daemon::{self, Daemon, RootKeyFrom, Settings, Socket, StartError};
 use crate::jobs::{JobsError, Timetable};
 use crate::telemetry::{self, Format};
@@ -106,7 +106,8 @@ pub fn settings(
 }
 
 fn timetable(config: &Config) -> Result<Timetable, CliError> {
-    let timetable = Timetable { renew: config.jobs.renew.clone(), housekeep: config.jobs.housekeep.clone() };
+    let JobsConfig { renew, housekeep, forecast, usage } = config.jobs.clone();
+    let timetable = Timetable { renew, housekeep, forecast, usage };
     match timetable.check() {
         Err(JobsError::Expression { job, .. }) => {
             let expected = "expected a cron expression that begins with seconds, such as `0 */5 * * * *`";

@@ -1,5 +1,7 @@
 //! `grantd status`: what is connected, how it stands, and what needs a person.
 
+mod trouble;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use crate::api::wire::{ConnectionBody, ConnectionsBody, ProvidersBody};
+use crate::broker::forecast::Why;
 use crate::cli::client::Client;
 use crate::cli::duration;
 use crate::cli::exit::{CliError, ExitCode};
@@ -26,6 +29,9 @@ pub struct StatusArgs {
     pub all: bool,
 }
 
+const HELD: &str = "The store may be an old copy: some accounts are not renewed until an administrator has decided. \
+See why with: grantd restore";
+
 /// Asks the daemon at `socket` and prints a table. `screen.out` may strip the colours.
 ///
 /// # Errors
@@ -39,14 +45,19 @@ pub async fn run(args: StatusArgs, socket: &Path, screen: &mut Screen<'_>) -> Re
         return Ok(ExitCode::Ok);
     }
     let listed: ConnectionsBody = client.get(path, Duration::ZERO).await?;
+    if listed.held.is_some() {
+        writeln!(screen.err, "{HELD}")?;
+    }
+    let providers: ProvidersBody = client.get("/v1/providers", Duration::ZERO).await?;
+    let now = SystemClock.now();
+    let trouble = trouble::of(&providers.providers, now);
     if listed.connections.is_empty() {
-        let providers: ProvidersBody = client.get("/v1/providers", Duration::ZERO).await?;
-        write!(screen.out, "{}", nothing_connected(&providers))?;
+        write!(screen.out, "{}{trouble}", nothing_connected(&providers))?;
         return Ok(ExitCode::Ok);
     }
-    let now = SystemClock.now();
     write!(screen.out, "{}", table(&listed.connections, args.all, now))?;
-    write!(screen.out, "{}", to_do(&listed.connections))?;
+    write!(screen.out, "{trouble}{}", to_do(&listed.connections))?;
+    write!(screen.out, "{}", to_come(&listed.connections, now))?;
     Ok(ExitCode::Ok)
 }
 
@@ -65,7 +76,7 @@ fn cell(text: impl Into<String>) -> Cell {
 }
 
 fn table(connections: &[ConnectionBody], everybody: bool, now: Timestamp) -> String {
-    let mut titles = vec!["PROVIDER", "ACCOUNT", "STATE", "EXPIRES", "RENEWS", "ID"];
+    let mut titles = vec!["PROVIDER", "ACCOUNT", "STATE", "EXPIRES", "RENEWS", "USED", "ID"];
     if everybody {
         titles.insert(0, "SUBJECT");
     }
@@ -83,6 +94,7 @@ fn row(connection: &ConnectionBody, everybody: bool, now: Timestamp) -> Vec<Cell
         Cell { text: state.to_owned(), style },
         cell(expires(connection, now)),
         cell(renews(connection, now)),
+        cell(used(connection, now)),
         cell(connection.id.as_str()),
     ];
     if everybody {
@@ -120,6 +132,15 @@ fn renews(connection: &ConnectionBody, now: Timestamp) -> String {
     }
 }
 
+fn used(connection: &ConnectionBody, now: Timestamp) -> String {
+    let Some(at) = connection.used_at else { return "never".to_owned() };
+    // It is known to the minute.
+    match now.since(Timestamp::from_secs(at)) {
+        span if span < Duration::from_secs(60) => "just now".to_owned(),
+        span => format!("{} ago", duration::words(span)),
+    }
+}
+
 fn align(rows: &[Vec<Cell>]) -> String {
     let width = |cell: &Cell| cell.text.chars().count();
     let columns = rows.first().map_or(0, Vec::len);
@@ -153,6 +174,42 @@ fn to_do(connections: &[ConnectionBody]) -> String {
     text
 }
 
+/// One line for each connection that will need a person.
+fn to_come(connections: &[ConnectionBody], now: Timestamp) -> String {
+    let mut text = String::new();
+    for connection in connections.iter().filter(|connection| connection.state != "needs_reconnect") {
+        let Some(at) = connection.needs_person_at.map(Timestamp::from_secs) else { continue };
+        let why = Why::ALL
+            .into_iter()
+            .find(|why| connection.needs_person_because.as_deref() == Some(why.as_str()))
+            .map_or_else(|| "it has to be connected again".to_owned(), |why| reason(why, connection, at));
+        let ConnectionBody { provider, account, .. } = connection;
+        let _ = writeln!(text, "\n{provider} {}: needs you {}: {why}", plain(&account.name), when(at, now));
+    }
+    text
+}
+
+fn reason(why: Why, connection: &ConnectionBody, at: Timestamp) -> String {
+    if why != Why::ConsentEnds {
+        return why.sentence().to_owned();
+    }
+    let span = at.since(Timestamp::from_secs(connection.confirmed_at));
+    format!("the provider ends the access {} after you agreed", duration::words(span))
+}
+
+/// `on 3 Dec (in 10 days)`; what is near needs no date, and what has passed none either.
+fn when(at: Timestamp, now: Timestamp) -> String {
+    let span = at.until(now);
+    if span.is_zero() {
+        return "now".to_owned();
+    }
+    let relative = duration::words(span);
+    match chrono::DateTime::from_timestamp(at.as_secs(), 0) {
+        Some(date) if span >= Duration::from_secs(86_400) => format!("on {} (in {relative})", date.format("%-d %b %Y")),
+        _ => format!("in {relative}"),
+    }
+}
+
 fn nothing_connected(providers: &ProvidersBody) -> String {
     let Some(first) = providers.providers.first() else {
         return "Nothing is connected, and no provider is configured yet: add one to the configuration file.\n"
@@ -177,9 +234,13 @@ mod tests {
     fn connection(provider: &str, account: &str, state: &str) -> Value {
         json!({
             "id": "cx_1", "provider": provider, "account": {"id": "1", "name": account}, "state": state,
-            "scopes": ["repo"], "created_at": 1,
+            "scopes": ["repo"], "created_at": 1, "confirmed_at": 1,
             "slots": [{"slot": "main", "scope": "repo", "expires_at": 12_000, "renew_at": 9_600}],
         })
+    }
+
+    fn provider(state: &str) -> Value {
+        json!({"id": "github", "name": "GitHub", "scopes": {"main": ["repo"]}, "state": state})
     }
 
     fn read(list: Vec<Value>) -> Vec<ConnectionBody> {
@@ -198,9 +259,9 @@ mod tests {
         let list = read(vec![connection("github", "octocat", "active"), forever]);
         assert_eq!(
             plain_table(&list, 0),
-            "PROVIDER  ACCOUNT      STATE                     EXPIRES        RENEWS         ID\n\
-             github    octocat      connected                 in 3 h 20 min  in 2 h 40 min  cx_1\n\
-             slack     Ünïted \u{fffd}[2J  renewal failed, retrying  never          -              cx_1\n"
+            "PROVIDER  ACCOUNT      STATE                     EXPIRES        RENEWS         USED   ID\n\
+             github    octocat      connected                 in 3 h 20 min  in 2 h 40 min  never  cx_1\n\
+             slack     Ünïted \u{fffd}[2J  renewal failed, retrying  never          -              never  cx_1\n"
         );
     }
 
@@ -208,6 +269,41 @@ mod tests {
     fn a_token_past_its_time_is_expired_and_a_renewal_past_its_time_is_now() {
         let table = plain_table(&read(vec![connection("github", "o", "active")]), 12_000);
         assert!(table.contains("  expired  now  "), "{table}");
+    }
+
+    #[test]
+    fn the_last_use_is_told_to_the_minute() {
+        let mut used = connection("github", "o", "active");
+        used["used_at"] = json!(12_000);
+        for (now, expected) in [(11_000, "  just now  "), (12_059, "  just now  "), (12_300, "  5 min ago  ")] {
+            let table = plain_table(&read(vec![used.clone()]), now);
+            assert!(table.contains(expected), "{table}");
+        }
+    }
+
+    #[test]
+    fn what_will_need_a_person_says_when_and_why() {
+        const DAY: i64 = 86_400;
+        let ending = |at: i64, why: &str| {
+            let mut ending = connection("slack", "acme", "active");
+            ending["needs_person_at"] = json!(at);
+            ending["needs_person_because"] = json!(why);
+            ending["confirmed_at"] = json!(20 * DAY);
+            to_come(&read(vec![ending]), Timestamp::from_secs(40 * DAY))
+        };
+        assert_eq!(
+            ending(50 * DAY, "consent_ends"),
+            "\nslack acme: needs you on 20 Feb 1970 (in 10 days): the provider ends the access 30 days after you agreed\n"
+        );
+        for (at, why, expected) in [
+            (40 * DAY + 3600, "no_refresh_token", "needs you in 1 h: the access ends, and the provider gave no way"),
+            (40 * DAY - 1, "not_renewed", "needs you now: the access ends because"),
+            (50 * DAY, "a word of a later version", "(in 10 days): it has to be connected again\n"),
+        ] {
+            let text = ending(at, why);
+            assert!(text.contains(expected), "{text}");
+        }
+        assert_eq!(to_come(&read(vec![connection("github", "o", "active")]), Timestamp::from_secs(0)), "");
     }
 
     #[test]
@@ -231,10 +327,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_store_that_is_held_and_a_provider_in_trouble_are_told_beside_the_list() {
+        let list = json!({"connections": [connection("github", "octocat", "active")], "held": "older_copy"});
+        let daemon = Daemon::start(move |asked, _| match asked {
+            "GET /v1/connections" => (200, list.clone()),
+            _ => (200, json!({"providers": [provider("frozen")]})),
+        });
+        let mut recorder = Recorder::default();
+        let args = StatusArgs { json: false, all: false };
+        let result = run(args, &daemon.socket(), &mut recorder.screen(&mut &b""[..])).await;
+        assert_eq!(result, Ok(ExitCode::Ok));
+        assert!(recorder.err().contains("grantd restore") && recorder.out().contains("octocat"), "{}", recorder.err());
+        assert!(recorder.out().contains("grantd provider release github"), "{}", recorder.out());
+    }
+
+    #[tokio::test]
     async fn where_nothing_is_connected_the_way_to_connect_is_shown() {
         let daemon = Daemon::start(|asked, _| match asked {
             "GET /v1/connections" => (200, json!({"connections": []})),
-            _ => (200, json!({"providers": [{"id": "github", "name": "GitHub", "scopes": {"main": ["repo"]}}]})),
+            _ => (200, json!({"providers": [provider("ok")]})),
         });
         let mut recorder = Recorder::default();
         let args = StatusArgs { json: false, all: false };

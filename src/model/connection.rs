@@ -43,9 +43,13 @@ pub struct Connection {
     pub scopes: ScopeSet,
     /// When it was first confirmed.
     pub created_at: Timestamp,
+    /// When a person last consented: what a provider limits from the consent on counts from here.
+    pub confirmed_at: Timestamp,
+    /// When a token of it was last handed out, to the hour; `None` if none ever was.
+    pub used_at: Option<Timestamp>,
 }
 
-/// How a connection stands. The transitions are in `docs/ARCHITECTURE.md`.
+/// How a connection stands. The transitions are in `docs/REFRESH.md`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum State {
     /// Serving.
@@ -83,14 +87,22 @@ pub enum ReconnectReason {
     NoRefreshToken,
     /// The provider no longer accepts the refresh token.
     RefreshTokenInvalid,
+    /// An old copy of the store was brought back, and the refresh token in it may have been spent since.
+    Restored,
     /// The provider wants the person to sign in or consent again.
     UserAction,
 }
 
 impl ReconnectReason {
     /// Every reason, for the store and the documents.
-    pub const ALL: [Self; 5] =
-        [Self::IdentityChanged, Self::LostResponse, Self::NoRefreshToken, Self::RefreshTokenInvalid, Self::UserAction];
+    pub const ALL: [Self; 6] = [
+        Self::IdentityChanged,
+        Self::LostResponse,
+        Self::NoRefreshToken,
+        Self::RefreshTokenInvalid,
+        Self::Restored,
+        Self::UserAction,
+    ];
 
     /// The stable word, in the API and in the store.
     #[must_use]
@@ -100,6 +112,7 @@ impl ReconnectReason {
             Self::LostResponse => "lost_response",
             Self::NoRefreshToken => "no_refresh_token",
             Self::RefreshTokenInvalid => "refresh_token_invalid",
+            Self::Restored => "restored",
             Self::UserAction => "user_action",
         }
     }
@@ -114,6 +127,7 @@ impl ReconnectReason {
             Self::RefreshTokenInvalid => {
                 "The provider no longer accepts this connection: it was revoked or has expired."
             }
+            Self::Restored => "grantd works with an older copy of its data, and this access was renewed since.",
             Self::UserAction => "The provider wants you to sign in or agree again.",
         }
     }

@@ -59,6 +59,57 @@ impl Timestamp {
     }
 }
 
+/// A point on a clock that nobody can set: how long after the system started, or after whatever that clock counts from. It
+/// means nothing after a restart of the system.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Uptime(Duration);
+
+impl Uptime {
+    /// The point this long after the clock began.
+    #[must_use]
+    pub const fn from_duration(since_start: Duration) -> Self {
+        Self(since_start)
+    }
+
+    /// This much later; the end of time if that cannot be told.
+    #[must_use]
+    pub const fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+
+    /// How long from `earlier` to this point; zero if `earlier` is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long from `now` until this point; zero if it has passed.
+    #[must_use]
+    pub const fn until(self, now: Self) -> Duration {
+        self.since(now)
+    }
+}
+
+/// One moment by two clocks: the one that is written down, and the one that nobody can set.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Moment {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Time since the system started, with the time it slept.
+    pub boot: Uptime,
+}
+
+/// One moment by every clock there is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Readings {
+    /// The wall clock, which can be set.
+    pub wall: Timestamp,
+    /// Time since the system started, with the time it slept.
+    pub boot: Uptime,
+    /// Time since the system started, without the time it slept.
+    pub mono: Uptime,
+}
+
 fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

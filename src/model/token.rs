@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::id::{Generation, TokenId};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::AccessToken;
-use crate::model::time::Timestamp;
+use crate::model::time::{Moment, Timestamp, Uptime};
 
 /// What a provider issued (RFC 6749 section 5.1), as callers may have it.
 #[derive(Clone, Debug)]
@@ -22,6 +22,9 @@ pub struct IssuedToken {
     pub issued_at: Timestamp,
     /// When it dies, counted from when the request for it was sent; `None` if it does not expire by time.
     pub expires_at: Option<Timestamp>,
+    /// The same by the clock that nobody can set, for whoever holds it in memory: [`dies_at`] of what was stored, or the
+    /// uptime at which the request was sent plus the lifetime.
+    pub dies_at: Option<Uptime>,
 }
 
 /// What may be done with a token now.
@@ -39,22 +42,56 @@ pub enum Freshness {
 /// two machines apart. Short, because some providers issue tokens for seconds.
 pub const EXPIRY_MARGIN: Duration = Duration::from_millis(500);
 
+/// How far in the future a token may have been issued before its times are no longer believed: clocks are set back by a
+/// moment all the time.
+pub const FUTURE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How far the two clocks may be apart before the wall clock's expiry is no longer repeated to callers.
+const APART: Duration = Duration::from_secs(2);
+
+/// When a token that was stored with these times dies, by the clock that nobody can set. It never lives longer than it was
+/// given, and one that was issued in the future is dead: the clock was set back, and nobody knows how old it is.
+#[must_use]
+pub fn dies_at(issued_at: Timestamp, expires_at: Option<Timestamp>, now: Moment) -> Option<Uptime> {
+    let expires_at = expires_at?;
+    if issued_at > now.wall.after(FUTURE_MARGIN) {
+        return Some(now.boot);
+    }
+    let left = expires_at.until(now.wall).min(expires_at.since(issued_at));
+    Some(now.boot.after(left))
+}
+
 impl IssuedToken {
-    /// How fresh the token is for a caller who wants to use it for `min_ttl`.
+    /// How long the token lives by whichever clock gives it less; `None` if it does not expire by time.
+    #[must_use]
+    pub fn left(&self, now: Moment) -> Option<Duration> {
+        let by_wall = self.expires_at?.until(now.wall);
+        Some(self.dies_at.map_or(by_wall, |dies_at| dies_at.until(now.boot).min(by_wall)))
+    }
+
+    /// When it dies, in terms of the wall clock as it is now: as it was written down, unless the wall clock has been set
+    /// back since then.
+    #[must_use]
+    pub fn ends_at(&self, now: Moment) -> Option<Timestamp> {
+        let (written, left) = (self.expires_at?, self.left(now)?);
+        Some(if written.until(now.wall) > left + APART { now.wall.after(left) } else { written })
+    }
+
+    /// How fresh the token is for a caller who wants to use it for `min_ttl`, by whichever clock gives it less time.
     ///
     /// A wish that the provider cannot grant is not asked for again and again: where tokens do not live comfortably longer
     /// than `min_ttl`, half of their lifetime is enough.
     #[must_use]
-    pub fn freshness(&self, min_ttl: Duration, now: Timestamp) -> Freshness {
-        let Some(expires_at) = self.expires_at else {
+    pub fn freshness(&self, min_ttl: Duration, now: Moment) -> Freshness {
+        let (Some(expires_at), Some(left)) = (self.expires_at, self.left(now)) else {
             return Freshness::Fresh;
         };
-        if now >= expires_at.before(EXPIRY_MARGIN) {
+        if left <= EXPIRY_MARGIN {
             return Freshness::Dead;
         }
         let lifetime = expires_at.since(self.issued_at);
         let wanted = if min_ttl <= lifetime.mul_f32(0.9) { min_ttl } else { lifetime / 2 };
-        if expires_at.until(now) < wanted {
+        if left < wanted {
             return Freshness::Due;
         }
         Freshness::Fresh
@@ -73,7 +110,20 @@ mod tests {
             scopes: ScopeSet::default(),
             issued_at: Timestamp::from_secs(0),
             expires_at: expires_at.map(Timestamp::from_secs),
+            dies_at: expires_at.map(|at| up(at * 1000)),
         }
+    }
+
+    fn up(millis: i64) -> Uptime {
+        Uptime::from_duration(Duration::from_millis(millis.unsigned_abs()))
+    }
+
+    fn at(millis: i64) -> Moment {
+        moment(millis, millis)
+    }
+
+    fn moment(wall: i64, boot: i64) -> Moment {
+        Moment { wall: Timestamp::from_millis(wall), boot: up(boot) }
     }
 
     #[test]
@@ -82,8 +132,7 @@ mod tests {
         for (now, expected) in
             [(0, Fresh), (40_000, Fresh), (40_001, Due), (99_499, Due), (99_500, Dead), (200_000, Dead)]
         {
-            let now_at = Timestamp::from_millis(now);
-            assert_eq!(token(Some(100)).freshness(Duration::from_secs(60), now_at), expected, "at {now} ms");
+            assert_eq!(token(Some(100)).freshness(Duration::from_secs(60), at(now)), expected, "at {now} ms");
         }
     }
 
@@ -92,13 +141,51 @@ mod tests {
         use Freshness::{Due, Fresh};
         let hour = Duration::from_secs(3600);
         for (now, expected) in [(0, Fresh), (5, Fresh), (6, Due)] {
-            assert_eq!(token(Some(10)).freshness(hour, Timestamp::from_secs(now)), expected, "at {now} s");
+            assert_eq!(token(Some(10)).freshness(hour, at(now * 1000)), expected, "at {now} s");
         }
     }
 
     #[test]
     fn a_token_without_expiry_stays_fresh() {
-        let far = Timestamp::from_millis(i64::MAX);
+        let far = at(i64::MAX);
         assert_eq!(token(None).freshness(Duration::MAX, far), Freshness::Fresh);
+    }
+
+    #[test]
+    fn a_token_is_dead_when_either_clock_says_so() {
+        use Freshness::{Dead, Due, Fresh};
+        for (wall, boot, expected, left) in [
+            (0, 0, Fresh, 100),
+            (50_000, 0, Due, 50),
+            (0, 50_000, Due, 50),
+            (100_000, 0, Dead, 0),
+            (0, 100_000, Dead, 0),
+            (-400_000_000_000, 100_000, Dead, 0),
+            (-400_000_000_000, 1_000, Fresh, 99),
+            (400_000_000_000, 1_000, Dead, 0),
+        ] {
+            let (token, now) = (token(Some(100)), moment(wall, boot));
+            assert_eq!(token.freshness(Duration::from_secs(60), now), expected, "{now:?}");
+            assert_eq!(token.left(now), Some(Duration::from_secs(left)), "{now:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_stored_lives_no_longer_than_it_was_given() {
+        let (issued, expires) = (Timestamp::from_secs(1000), Some(Timestamp::from_secs(1100)));
+        for (now, left) in [(1000, 100), (1060, 40), (1100, 0), (9999, 0), (996, 100), (994, 0), (-9999, 0)] {
+            let now = moment(now * 1000, 5000);
+            let dies_at = dies_at(issued, expires, now).unwrap();
+            assert_eq!(dies_at.since(now.boot), Duration::from_secs(left), "{now:?}");
+        }
+        assert_eq!(dies_at(issued, None, at(0)), None);
+    }
+
+    #[test]
+    fn the_expiry_is_told_as_written_unless_the_wall_clock_was_set_back() {
+        for (wall, boot, ends) in [(10, 10, 100), (10, 9, 100), (10, 11, 100), (10, 60, 50), (60, 10, 100)] {
+            let told = token(Some(100)).ends_at(moment(wall * 1000, boot * 1000));
+            assert_eq!(told, Some(Timestamp::from_secs(ends)), "{wall} {boot}");
+        }
     }
 }

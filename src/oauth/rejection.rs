@@ -1,11 +1,10 @@
 //! Why an exchange failed, sorted by what the broker does next.
 
-use std::time::Duration;
-
 use http::{HeaderMap, StatusCode};
 
 use crate::model::provider::Provider;
 use crate::model::provider::rules::{ErrorClass, ErrorRule};
+use crate::oauth::retry_after::RetryAfter;
 use crate::oauth::transport::TransportError;
 
 /// Why an exchange brought nothing.
@@ -38,8 +37,8 @@ pub enum Rejection {
     /// Nothing is known to be wrong with the grant: later, and not before `after` if the provider said so.
     #[error("refused for now")]
     Retry {
-        /// What the provider asked for in `Retry-After`, clamped.
-        after: Option<Duration>,
+        /// What the provider asked for.
+        after: Option<RetryAfter>,
     },
     /// Nothing was sent: the grant is untouched.
     #[error("not sent: {0}")]
@@ -117,7 +116,7 @@ pub fn classify(provider: &Provider, refusal: &Refusal<'_>) -> Rejection {
         Some(ErrorClass::Misconfigured) => Rejection::Registration { code },
         Some(ErrorClass::Reauth) => Rejection::Consent { code },
         Some(ErrorClass::RestartLogin) => Rejection::Restart { code },
-        Some(ErrorClass::Transient) => Rejection::Retry { after: retry_after(refusal.headers) },
+        Some(ErrorClass::Transient) => Rejection::Retry { after: RetryAfter::of(refusal.headers) },
         Some(ErrorClass::UserAction) => Rejection::UserAction { code },
         None => by_status(refusal),
     }
@@ -128,10 +127,10 @@ pub fn classify(provider: &Provider, refusal: &Refusal<'_>) -> Rejection {
 fn by_status(refusal: &Refusal<'_>) -> Rejection {
     let status = refusal.status;
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        return Rejection::Retry { after: retry_after(refusal.headers) };
+        return Rejection::Retry { after: RetryAfter::of(refusal.headers) };
     }
-    if refusal.headers.contains_key("retry-after") {
-        return Rejection::Retry { after: retry_after(refusal.headers) };
+    if status.is_client_error() && refusal.headers.contains_key("retry-after") {
+        return Rejection::Retry { after: RetryAfter::of(refusal.headers) };
     }
     if status.is_client_error() && refusal.code.is_some() {
         return Rejection::Retry { after: None };
@@ -167,24 +166,10 @@ fn standard(code: &str) -> Option<ErrorClass> {
     })
 }
 
-/// The shortest and the longest that a provider's `Retry-After` is believed.
-const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=3600;
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3). A date is read as an hour: telling how far off it is would need the
-/// provider's clock.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("retry-after")?.to_str().ok()?.trim();
-    let seconds = match text.parse::<u64>() {
-        Ok(seconds) => seconds,
-        Err(_) if text.ends_with("GMT") => *RETRY_AFTER.end(),
-        Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => *RETRY_AFTER.end(),
-        Err(_) => return None,
-    };
-    Some(Duration::from_secs(seconds.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end())))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::HeaderValue;
 
     use super::*;
@@ -231,20 +216,21 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_clamped() {
+    fn retry_after_is_heard_where_the_provider_refused_and_proves_nothing_where_it_broke_down() {
         let provider = plain_provider();
-        for (header, expected) in [
-            ("0", Some(1)),
-            ("120", Some(120)),
-            ("1000000000000", Some(3600)),
-            ("99999999999999999999999", Some(3600)),
-            ("Wed, 21 Oct 2099 07:28:00 GMT", Some(3600)),
-            ("-5", None),
-            ("soon", None),
+        let later = || Rejection::Retry { after: Some(RetryAfter::In(Duration::from_secs(120))) };
+        for (status, code, expected) in [
+            (429, None, later()),
+            (503, None, later()),
+            (403, None, later()),
+            (400, Some("temporarily_unavailable"), later()),
+            (400, Some("invalid_grant"), Rejection::Consent { code: Code::read("invalid_grant") }),
+            (502, None, Rejection::Ambiguous("an answer that is neither a token nor an error")),
+            (200, None, Rejection::Ambiguous("an answer that is neither a token nor an error")),
         ] {
-            let after = expected.map(Duration::from_secs);
-            assert_eq!(sorted(&provider, 429, None, Some(header)), Rejection::Retry { after }, "{header}");
+            assert_eq!(sorted(&provider, status, code, Some("120")), expected, "{status} {code:?}");
         }
+        assert_eq!(sorted(&provider, 429, None, Some("soon")), Rejection::Retry { after: None });
     }
 
     #[test]

@@ -3,7 +3,9 @@
 mod connections;
 pub(super) mod fixtures;
 mod refreshing;
+mod replanning;
 mod sessions;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -56,6 +58,7 @@ conformance! {
     connections::a_revocation_is_unfinished_until_the_grants_are_forgotten,
     connections::a_closed_store_says_so,
     connections::a_probe_succeeds_again_and_again,
+    connections::a_store_that_nothing_is_wrong_with_is_not_held,
     refreshing::of_many_who_arm_one_may_send,
     refreshing::a_lease_ends_with_its_time_and_leaves_a_recovery,
     refreshing::the_lease_of_a_dead_run_is_taken_over,
@@ -68,10 +71,26 @@ conformance! {
     refreshing::a_failure_is_counted_and_ends_the_lease,
     refreshing::every_state_is_kept_as_it_is,
     refreshing::what_is_due_comes_in_order_and_in_portions,
+    refreshing::each_provider_has_its_own_queue,
+    refreshing::doubts_about_a_refresh_token_are_kept_until_it_is_replaced,
     refreshing::what_is_leased_is_due_when_the_lease_is_over,
     refreshing::what_does_not_serve_is_never_due,
     refreshing::each_slot_has_its_own_version_and_lease,
     refreshing::an_abandoned_write_is_done,
+    refreshing::what_was_put_off_by_a_hold_is_due_when_it_is_released,
+    refreshing::what_waits_after_one_kind_of_failure_can_be_tried_now,
+    replanning::what_fits_the_clock_is_left_alone,
+    replanning::what_was_issued_in_the_future_is_dead_and_due_soon,
+    replanning::what_was_put_off_by_another_clock_comes_soon,
+    replanning::a_lease_of_another_clock_ends,
+    replanning::what_is_not_scheduled_stays_so,
+    replanning::many_are_spread_out_and_none_is_left,
+    upkeep::the_last_use_is_noted_and_never_moves_back,
+    upkeep::a_renewal_is_put_off_unless_something_has_moved_or_is_under_way,
+    upkeep::what_ends_comes_in_order_and_page_by_page,
+    upkeep::what_can_be_renewed_ends_only_while_that_fails_or_comes_too_late,
+    upkeep::what_needs_a_person_is_counted_once,
+    upkeep::a_warning_is_remembered_until_the_person_consents_again,
 }
 
 type Any = Arc<dyn Store>;

@@ -1,5 +1,7 @@
 //! The store in memory: what a test uses, and what the other backends are held against. It forgets everything.
 
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +13,8 @@ use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Failure, Grant, GrantKey, Installation, Lease, NewGrant, Opening, Pending,
-    Replaced, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
+    Opening, Pending, Replaced, Replan, StoredConnection,
 };
 use crate::store::{Store, StoreError, rules};
 
@@ -24,8 +26,10 @@ pub struct MemoryStore(Mutex<Content>);
 struct Content {
     closed: bool,
     installation: Option<Installation>,
+    hold: Option<Hold>,
     sessions: BTreeMap<ConnectId, Session>,
     connections: BTreeMap<ConnectionId, StoredConnection>,
+    warned: BTreeMap<ConnectionId, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -41,6 +45,11 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Holds the store, as opening an old copy does.
+    pub fn put_on_hold(&self, hold: Hold) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).hold = Some(hold);
     }
 
     fn content(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
@@ -64,6 +73,7 @@ impl Session {
             && it.provider == like.provider
             && it.scopes == like.scopes
             && it.reconnect == like.reconnect
+            && !matches!(it.progress, Progress::AwaitingConfirmation { .. })
     }
 
     fn end(&mut self, progress: Progress, now: Timestamp) -> Option<Pending> {
@@ -120,8 +130,8 @@ impl Content {
         fits && !taken
     }
 
-    fn due_times(&self) -> impl Iterator<Item = (Timestamp, GrantKey)> {
-        self.connections.values().flat_map(|stored| {
+    fn due_times<'a>(&'a self, provider: &'a ProviderId) -> impl Iterator<Item = (Timestamp, GrantKey)> + 'a {
+        self.connections.values().filter(move |stored| stored.connection.provider == *provider).flat_map(|stored| {
             stored.grants.iter().filter_map(|grant| {
                 let key = GrantKey { connection: stored.connection.id.clone(), slot: grant.slot.clone() };
                 Some((rules::due_at(&stored.connection.state, grant)?, key))
@@ -145,6 +155,14 @@ impl Store for MemoryStore {
 
     async fn probe(&self, _now: Timestamp) -> Result<(), StoreError> {
         self.content().map(drop)
+    }
+
+    async fn hold(&self) -> Result<Option<Hold>, StoreError> {
+        Ok(self.content()?.hold)
+    }
+
+    async fn release_hold(&self) -> Result<bool, StoreError> {
+        Ok(self.content()?.release_hold())
     }
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
@@ -272,20 +290,15 @@ impl Store for MemoryStore {
         let mut grants: Vec<_> = confirmed
             .grants
             .iter()
-            .map(|(slot, new)| Grant {
-                slot: slot.clone(),
-                version: confirmed.version(),
-                content: new.clone(),
-                lease: None,
-                failures: 0,
-                last_failure: None,
-            })
+            .map(|(slot, new)| Grant::new(slot.clone(), confirmed.version(), new.clone()))
             .collect();
         grants.sort_by(|one, other| one.slot.cmp(&other.slot));
         let mut connection = confirmed.connection.clone();
         if let Some(old) = content.connections.get(&connection.id) {
             connection.created_at = old.connection.created_at;
+            connection.used_at = old.connection.used_at;
         }
+        content.warned.remove(&connection.id);
         let stored = StoredConnection { connection, grants };
         content.connections.insert(stored.connection.id.clone(), stored);
         Ok(Confirmed::Yes)
@@ -351,17 +364,21 @@ impl Store for MemoryStore {
         Ok(content.connections.values().filter(unfinished).cloned().collect())
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
+    async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
         let content = self.content()?;
-        let mut due: Vec<_> = content.due_times().filter(|(at, _)| *at <= now).collect();
+        let mut due: Vec<_> = content.due_times(provider).filter(|(at, _)| *at <= now).collect();
         due.sort_by(|(at, key), (other_at, other)| {
             (at, &key.connection, &key.slot).cmp(&(other_at, &other.connection, &other.slot))
         });
         Ok(due.into_iter().take(limit).map(|(_, key)| key).collect())
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.content()?.due_times().map(|(at, _)| at).min())
+    async fn next_due(&self, provider: &ProviderId) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.content()?.due_times(provider).map(|(at, _)| at).min())
+    }
+
+    async fn serving(&self, provider: &ProviderId, limit: usize) -> Result<usize, StoreError> {
+        Ok(self.content()?.due_times(provider).take(limit).count())
     }
 
     async fn arm(&self, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp) -> Result<Armed, StoreError> {
@@ -383,14 +400,7 @@ impl Store for MemoryStore {
         };
         let replaced = rules::replace(connection, grant, read);
         if let Replaced::Yes { version } = replaced {
-            *grant = Grant {
-                slot: key.slot.clone(),
-                version,
-                content: new.clone(),
-                lease: None,
-                failures: 0,
-                last_failure: None,
-            };
+            *grant = Grant::new(key.slot.clone(), version, new.clone());
             connection.state = State::Active;
         }
         Ok(replaced)
@@ -407,9 +417,49 @@ impl Store for MemoryStore {
         grant.lease = None;
         grant.failures = grant.failures.saturating_add(1);
         grant.last_failure = Some(failure.class.into());
+        grant.uncertain = failure.uncertain;
+        grant.rejections = failure.rejections;
         grant.content.renew_at = failure.retry_at;
         connection.state = failure.state.clone();
         Ok(true)
+    }
+
+    async fn replan(&self, plan: &Replan) -> Result<usize, StoreError> {
+        let mut content = self.content()?;
+        let grants = content.connections.values_mut().flat_map(|stored| &mut stored.grants);
+        Ok(grants.zip(0_u32..).map(|(grant, at)| usize::from(rules::replan(grant, plan, at))).sum())
+    }
+
+    async fn retry(&self, provider: &ProviderId, class: &'static str, now: Timestamp) -> Result<usize, StoreError> {
+        let mut content = self.content()?;
+        let there = content.connections.values_mut().filter(|stored| stored.connection.provider == *provider);
+        Ok(there.map(|stored| rules::retry(stored, class, now)).sum())
+    }
+
+    async fn note_used(&self, used: &[(ConnectionId, Timestamp)]) -> Result<(), StoreError> {
+        self.content()?.note_used(used);
+        Ok(())
+    }
+
+    async fn postpone(&self, key: &GrantKey, read: Version, renew_at: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.content()?.postpone(key, read, renew_at))
+    }
+
+    async fn ending(&self, before: Timestamp, after: Option<&Ending>, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        Ok(self.content()?.ending(before, after, limit))
+    }
+
+    async fn note_warned(&self, warned: &[(ConnectionId, Timestamp)]) -> Result<(), StoreError> {
+        self.content()?.warned.extend(warned.iter().cloned());
+        Ok(())
+    }
+
+    async fn count_needing_person(&self, before: Timestamp) -> Result<usize, StoreError> {
+        Ok(self.content()?.count_needing_person(before))
+    }
+
+    async fn count_due(&self, provider: &ProviderId, now: Timestamp) -> Result<usize, StoreError> {
+        Ok(self.content()?.due_times(provider).filter(|(at, _)| *at <= now).count())
     }
 
     async fn grant(&self, key: &GrantKey) -> Result<Option<(Connection, Grant)>, StoreError> {
@@ -420,5 +470,22 @@ impl Store for MemoryStore {
     async fn close(&self) -> Result<(), StoreError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::records::HoldReason;
+
+    #[tokio::test]
+    async fn a_hold_lasts_until_it_is_released() {
+        let store = MemoryStore::new();
+        let at = Timestamp::from_secs(1);
+        let hold = Hold { before: at, found_at: at, why: HoldReason::Older };
+        store.put_on_hold(hold);
+        assert_eq!(store.hold().await.unwrap(), Some(hold));
+        assert!(store.release_hold().await.unwrap());
+        assert!(!store.release_hold().await.unwrap() && store.hold().await.unwrap().is_none());
     }
 }

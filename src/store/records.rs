@@ -1,5 +1,7 @@
 //! What the store keeps, and what it answers.
 
+use std::time::Duration;
+
 use crate::model::connection::{Account, Connection, State};
 use crate::model::id::{BootId, ConnectId, ConnectionId, Epoch, Generation, InstanceId, SlotName, TokenId, Version};
 use crate::model::scope::ScopeSet;
@@ -135,6 +137,18 @@ pub struct Grant {
     pub failures: u32,
     /// Why the last refresh brought nothing, in a stable word.
     pub last_failure: Option<String>,
+    /// Whether an answer to its refresh token may have been lost: it may be spent.
+    pub uncertain: bool,
+    /// How often in a row the provider refused its refresh token for good.
+    pub rejections: u32,
+}
+
+impl Grant {
+    /// A grant that has just been stored, with nothing against it.
+    #[must_use]
+    pub const fn new(slot: SlotName, version: Version, content: NewGrant) -> Self {
+        Self { slot, version, content, lease: None, failures: 0, last_failure: None, uncertain: false, rejections: 0 }
+    }
 }
 
 /// The content of a grant: what one token response brought.
@@ -156,6 +170,28 @@ pub struct NewGrant {
     pub refresh_expires_at: Option<Timestamp>,
     /// When it is to be renewed; `None` if never by itself.
     pub renew_at: Option<Timestamp>,
+    /// When it will need a person.
+    pub ends: Ends,
+}
+
+/// When a grant will need a person, by what is known of its life when it is stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ends {
+    /// Whatever is done.
+    pub at: Option<Timestamp>,
+    /// Unless it is renewed before.
+    pub unless_renewed: Option<Timestamp>,
+}
+
+/// A grant that will need a person.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ending {
+    /// When.
+    pub at: Timestamp,
+    /// Which.
+    pub key: GrantKey,
+    /// The latest warning that was given about its connection: for which point in time it was due.
+    pub warned: Option<Timestamp>,
 }
 
 /// The right to spend one version's refresh token.
@@ -165,6 +201,21 @@ pub struct Lease {
     pub boot: BootId,
     /// Until when.
     pub until: Timestamp,
+}
+
+/// How to plan again when the wall clock was set back.
+#[derive(Clone, Copy, Debug)]
+pub struct Replan {
+    /// Now, by the clock as it is.
+    pub now: Timestamp,
+    /// Nothing can have been issued later than this.
+    pub believed_until: Timestamp,
+    /// No failure puts off the next attempt beyond this.
+    pub waits_until: Timestamp,
+    /// No lease lasts longer than this.
+    pub leased_until: Timestamp,
+    /// Over how long renewals are spread that become due together.
+    pub spread: Duration,
 }
 
 /// What became of an attempt to arm.
@@ -213,4 +264,67 @@ pub struct Failure {
     pub state: State,
     /// When to try again; `None` for never by itself.
     pub retry_at: Option<Timestamp>,
+    /// Whether an answer to the refresh token may have been lost, now or before.
+    pub uncertain: bool,
+    /// How often in a row the provider has refused the refresh token for good.
+    pub rejections: u32,
+}
+
+/// The [`Failure::class`] of a renewal that was put off because the store is held. Releasing the hold makes those due at once.
+pub const HELD: &str = "held";
+
+/// The store may be an old copy: what its grants hold may have been spent since, and is not tried before an administrator
+/// has said so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hold {
+    /// Grants that were issued before this are held.
+    pub before: Timestamp,
+    /// When it was found.
+    pub found_at: Timestamp,
+    /// What was found.
+    pub why: HoldReason,
+}
+
+/// Why the store is believed to be an old copy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HoldReason {
+    /// The mark beside it knows of later changes.
+    Older,
+    /// It is another file than the one that was marked: a directory was copied back, or moved.
+    OtherFile,
+    /// It had a mark, and that is gone or damaged.
+    MarkMissing,
+    /// The mark beside it is another installation's.
+    OtherInstance,
+}
+
+impl HoldReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Older, Self::OtherFile, Self::MarkMissing, Self::OtherInstance];
+
+    /// The stable word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Older => "older_copy",
+            Self::OtherFile => "other_file",
+            Self::MarkMissing => "mark_missing",
+            Self::OtherInstance => "other_instance",
+        }
+    }
+
+    /// One sentence for an operator.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Older => "The database is older than the mark beside it: an old copy was put back.",
+            Self::OtherFile => {
+                "The database is another file than the one that grantd wrote last: it was copied back or moved."
+            }
+            Self::MarkMissing => {
+                "The mark beside the database is gone or damaged, so nobody can tell whether this is an old copy."
+            }
+            Self::OtherInstance => "The mark beside the database belongs to another installation.",
+        }
+    }
 }

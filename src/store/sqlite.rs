@@ -4,34 +4,39 @@ mod connections;
 mod error;
 mod files;
 mod grants;
+mod history;
 mod job;
 mod reader;
+mod replan;
 mod rows;
 mod schema;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use rusqlite::Connection as Sqlite;
 use tokio::sync::oneshot;
 
+use crate::clock::{Clock, SystemClock};
 use crate::model::connection::Connection;
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
 use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Failure, Grant, GrantKey, Installation, Lease, NewGrant, Opening, Pending,
-    Replaced, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
+    Opening, Pending, Replaced, Replan, StoredConnection,
 };
+use crate::store::sqlite::history::History;
 use crate::store::sqlite::job::Message;
 use crate::store::sqlite::writer::Writer;
 use crate::store::{Store, StoreError};
@@ -105,6 +110,9 @@ pub struct SqliteStore {
     reads: Sender<Message>,
     closed: Mutex<Option<oneshot::Receiver<Result<(), StoreError>>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// As it stands in the file: asked before every refresh.
+    hold: Mutex<Option<Hold>>,
+    wall: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -114,26 +122,54 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store at `path`, and makes it if it is not there. Its directory must exist; beside it comes a file that
-    /// ends in `.lock`. Blocks while the file is checked.
+    /// As [`open_by`](Self::open_by), by the clock of the system.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_by(Arc::new(SystemClock), path)
+    }
+
+    /// Opens the store at `path`, and makes it if it is not there. Its directory must exist; beside it come a file that ends
+    /// in `.lock` and one that ends in `.mark`. A store that may be an old copy is held, by `clock`. Blocks while the file is
+    /// checked.
     ///
     /// # Errors
     /// If another daemon has it, if it is no place for a store, of a later format or damaged.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open_by(clock: Arc<dyn Clock>, path: &Path) -> Result<Self, OpenError> {
         let path = files::locate(path)?;
         let lock = files::lock(&path)?;
-        files::prepare(&path)?;
+        files::prepare(&path, &lock)?;
         let connection = schema::connect_writer(&path)?;
+        lock.mark()?;
         grants::recover(&connection)?;
+        failpoint!("start.recovered");
+        let history = History::open(&path, &connection, clock)?;
+        let (hold, wall) = (history.held(&connection)?, history.wall_before());
 
         let (reads, readers) = reader::start(&path)?;
         let (writes, queue) = channel();
         let (tell_closed, closed) = oneshot::channel();
-        let writer =
-            Writer { path: path.clone(), connection: Some(connection), queue, readers, lock, closed: tell_closed };
+        let writer = Writer {
+            path: path.clone(),
+            connection: Some(connection),
+            history,
+            damage: None,
+            queue,
+            readers,
+            lock,
+            closed: tell_closed,
+        };
         let writer =
             reader::spawn("grantd-write", move || writer.run()).map_err(|source| OpenError::Io { path, source })?;
-        Ok(Self { writes, reads, closed: Mutex::new(Some(closed)), writer: Mutex::new(Some(writer)) })
+        Ok(Self {
+            writes,
+            reads,
+            closed: Mutex::new(Some(closed)),
+            writer: Mutex::new(Some(writer)),
+            hold: Mutex::new(hold),
+            wall,
+        })
     }
 
     async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
@@ -201,6 +237,20 @@ impl Store for SqliteStore {
             Ok(())
         })
         .await
+    }
+
+    async fn hold(&self) -> Result<Option<Hold>, StoreError> {
+        Ok(*self.hold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn release_hold(&self) -> Result<bool, StoreError> {
+        let released = self.write(history::release).await?;
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(released)
+    }
+
+    async fn wall_before(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.wall)
     }
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
@@ -308,12 +358,19 @@ impl Store for SqliteStore {
         self.read(connections::unfinished_revocations).await
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
-        self.read(move |db| grants::due(db, now, limit)).await
+    async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
+        let provider = provider.clone();
+        self.read(move |db| grants::due(db, &provider, now, limit)).await
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(grants::next_due).await
+    async fn next_due(&self, provider: &ProviderId) -> Result<Option<Timestamp>, StoreError> {
+        let provider = provider.clone();
+        self.read(move |db| grants::next_due(db, &provider)).await
+    }
+
+    async fn serving(&self, provider: &ProviderId, limit: usize) -> Result<usize, StoreError> {
+        let provider = provider.clone();
+        self.read(move |db| grants::serving(db, &provider, limit)).await
     }
 
     async fn arm(&self, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp) -> Result<Armed, StoreError> {
@@ -329,6 +386,45 @@ impl Store for SqliteStore {
     async fn record_failure(&self, key: &GrantKey, read: Version, failure: &Failure) -> Result<bool, StoreError> {
         let (key, failure) = (key.clone(), failure.clone());
         self.write(move |db| grants::record_failure(db, &key, read, &failure)).await
+    }
+
+    async fn replan(&self, plan: &Replan) -> Result<usize, StoreError> {
+        let plan = *plan;
+        self.write(move |db| replan::replan(db, &plan)).await
+    }
+
+    async fn retry(&self, provider: &ProviderId, class: &'static str, now: Timestamp) -> Result<usize, StoreError> {
+        let provider = provider.clone();
+        self.write(move |db| grants::retry(db, &provider, class, now)).await
+    }
+
+    async fn note_used(&self, used: &[(ConnectionId, Timestamp)]) -> Result<(), StoreError> {
+        let used = used.to_vec();
+        self.write(move |db| upkeep::note_used(db, &used)).await
+    }
+
+    async fn postpone(&self, key: &GrantKey, read: Version, renew_at: Timestamp) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.write(move |db| upkeep::postpone(db, &key, read, renew_at)).await
+    }
+
+    async fn ending(&self, before: Timestamp, after: Option<&Ending>, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        let after = after.cloned();
+        self.read(move |db| upkeep::ending(db, before, after.as_ref(), limit)).await
+    }
+
+    async fn note_warned(&self, warned: &[(ConnectionId, Timestamp)]) -> Result<(), StoreError> {
+        let warned = warned.to_vec();
+        self.write(move |db| upkeep::note_warned(db, &warned)).await
+    }
+
+    async fn count_needing_person(&self, before: Timestamp) -> Result<usize, StoreError> {
+        self.read(move |db| upkeep::count_needing_person(db, before)).await
+    }
+
+    async fn count_due(&self, provider: &ProviderId, now: Timestamp) -> Result<usize, StoreError> {
+        let provider = provider.clone();
+        self.read(move |db| upkeep::count_due(db, &provider, now)).await
     }
 
     async fn grant(&self, key: &GrantKey) -> Result<Option<(Connection, Grant)>, StoreError> {

@@ -11,7 +11,7 @@ use crate::support::{Daemon, Home};
 /// With this variable set, the transcripts are written instead of compared.
 const REGENERATE: &str = "GRANTD_WRITE_TRANSCRIPTS";
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "",
     "serve",
     "demo",
@@ -19,9 +19,11 @@ const COMMANDS: [&str; 13] = [
     "token",
     "status",
     "disconnect",
+    "restore",
     "provider",
     "provider check",
     "provider list",
+    "provider release",
     "provider schema",
     "provider show",
     "sandbox",
@@ -71,6 +73,8 @@ fn what_goes_wrong_says_what_to_do_as_the_transcript_shows() {
         ("grantd status", 7),
         ("grantd connect github", 7),
         ("grantd disconnect github --yes", 7),
+        ("grantd restore", 7),
+        ("grantd restore --yes", 2),
         ("grantd serve", 78),
         ("grantd serve --config HOME/bad.yaml", 78),
         ("grantd provider check HOME/definition.yaml", 78),

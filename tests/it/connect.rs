@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::journey::param;
+use crate::support::journey::{assert_says, param};
 use crate::support::{Journey, World, eventually};
 
 #[tokio::test]
@@ -67,6 +67,38 @@ async fn the_same_request_finds_the_same_session() {
     let reported = world.daemon.token(json!({"connect": false})).await;
     assert_eq!(reported.status, 409);
     assert_eq!(reported.json.get("connect_url"), None, "{reported:?}");
+}
+
+#[tokio::test]
+async fn a_browser_that_is_gone_holds_up_nobody() {
+    let world = World::new().await;
+    let gone = Journey::begin(&world).await;
+    let waits = gone.come_back("u-1001").await;
+    let again = Journey::begin(&world).await;
+    assert_ne!(again.id, gone.id, "only the browser that is gone could finish that one");
+    assert_says(&again.finish("u-1002").await, &["Connected"]);
+    // It was not gone after all.
+    assert_says(&gone.browser.press(&waits, "/confirm", &[]).await.unwrap(), &["Connected"]);
+    assert_eq!(world.live_grants(), 2);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_token_has_it_whichever_session_brings_it() {
+    let world = World::new().await;
+    let journey = Journey::begin(&world).await;
+    let confirm = journey.come_back("u-1001").await;
+    let newer = world.daemon.token(json!({})).await;
+    assert_ne!(newer.text("connect_id"), journey.id);
+    let asking = world.daemon.token(json!({"wait": 60}));
+    let confirming = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        journey.browser.press(&confirm, "/confirm", &[]).await.unwrap()
+    };
+    let began = Instant::now();
+    let (token, done) = tokio::join!(asking, confirming);
+    assert_says(&done, &["Connected"]);
+    assert_eq!(token.status, 200, "{token:?}");
+    assert!(began.elapsed() < Duration::from_secs(50), "nobody waited for the other session");
 }
 
 #[tokio::test]

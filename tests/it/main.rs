@@ -7,16 +7,24 @@
 
 mod bad_input;
 mod cli;
+mod clock;
 mod concurrency;
 mod connect;
 mod demo;
+mod faults;
+mod forecast;
+mod guards;
 mod isolation;
+mod kills;
+mod metrics;
 mod oidc_provider;
 mod pages;
 mod readme;
 mod refresh;
 mod restart;
+mod restore;
 mod secrets;
 mod service;
+mod store_faults;
 mod support;
 mod token;

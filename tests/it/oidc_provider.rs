@@ -1,6 +1,7 @@
 //! A provider that nobody here wrote: a certified OpenID implementation with PKCE, rotation, and access tokens of five seconds,
 //! which grantd knows from a YAML file and nothing else.
 
+mod kills;
 mod server;
 
 use std::time::Duration;
@@ -80,8 +81,13 @@ async fn a_wrong_client_secret_is_said_to_be_the_operators_to_correct() {
 
 impl World {
     async fn new(secret: &str) -> Self {
+        Self::away(secret, 0).await
+    }
+
+    /// A provider that requests and answers take up to so many milliseconds to reach.
+    async fn away(secret: &str, distance: u32) -> Self {
         let home = Home::new();
-        let server = Server::start(&redirect_uri(&home)).await;
+        let server = Server::start_away(&redirect_uri(&home), distance).await;
         home.write("config/providers.d/test.yaml", &server.definition());
         home.write("config/secret", secret);
         let secret = home.file("config/secret");

@@ -19,8 +19,14 @@ use crate::support::{Daemon, Home, World, ask, eventually};
 /// Where the reader of the README lives.
 const YOU: &str = "/home/you";
 /// The documents whose commands and configurations have to be good.
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "docs/OPERATIONS.md", "docs/PROVIDERS.md", "docs/ARCHITECTURE.md", "CONTRIBUTING.md"];
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "docs/OPERATIONS.md",
+    "docs/PROVIDERS.md",
+    "docs/ARCHITECTURE.md",
+    "docs/REFRESH.md",
+    "CONTRIBUTING.md",
+];
 /// The programs of the tour that run until they are stopped.
 const SERVERS: [&str; 2] = ["grantd serve", "grantd sandbox"];
 

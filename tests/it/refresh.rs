@@ -10,7 +10,7 @@ use grantd::sandbox::{BodyKind, Endpoint, Fault, Kind, Options, Rotation, Secret
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Home, World, ask, eventually, eventually_within};
+use crate::support::{World, ask, eventually, eventually_within};
 
 const ADA: &str = "u-1001";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,20 +20,9 @@ fn rotating(rotation: Rotation) -> Options {
     Options { rotation, ..Options::default() }
 }
 
-/// Makes the definition say what the sandbox does.
-fn tell(home: &Home, rotation: Rotation) {
-    let word = match rotation {
-        Rotation::SingleUse { .. } => return,
-        Rotation::MultiValid => "multi_valid",
-        Rotation::Static => "static",
-    };
-    home.redefine("rotation: single_use", &format!("rotation: {word}"));
-    home.redefine("after_ambiguous: once", "after_ambiguous: safe");
-}
-
 impl World {
     async fn rotating(rotation: Rotation) -> Self {
-        let world = Self::arranged(rotating(rotation), |home, _| tell(home, rotation)).await;
+        let world = Self::arranged(rotating(rotation), |home, _| home.tell(rotation)).await;
         assert_eq!(world.connect(ADA).await.status, 200);
         world
     }

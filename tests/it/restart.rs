@@ -5,14 +5,11 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use grantd::clock::{Clock, SystemClock};
 use grantd::sandbox::browser::{Browser, Page};
 use grantd::sandbox::{BodyKind, Endpoint, Fault, Kind, Options, Rotation, Secret, What, When};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
@@ -29,68 +26,6 @@ async fn a_moment() {
     sleep(Duration::from_millis(u64::from(getrandom::u32().unwrap() % 500))).await;
 }
 
-/// What callers got who asked all the time.
-#[derive(Default)]
-struct Tally {
-    over: AtomicBool,
-    tokens: AtomicUsize,
-}
-
-/// Asks again and again while the daemon comes and goes. It may be away or may have to wait for the provider; what it never
-/// says is that a person has to act.
-async fn keep_asking(socket: &Path, tally: &Tally) {
-    while !tally.over.load(Ordering::Relaxed) {
-        let body = json!({"provider": "sandbox", "min_ttl": 0});
-        let asked = SystemClock.now();
-        if let Ok(answer) = ask(socket, "POST", "/v1/token", Some(body)).await {
-            match answer.status {
-                200 => {
-                    assert!(answer.json["access_token"].is_string(), "{answer:?}");
-                    let dies = answer.json["expires_at"].as_i64().unwrap();
-                    assert!(dies >= asked.as_secs(), "a dead token was served: {answer:?}");
-                    tally.tokens.fetch_add(1, Ordering::Relaxed);
-                }
-                502..=504 => {}
-                _ => panic!("{answer:?}"),
-            }
-        }
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Kills the daemon so many times while callers ask. Afterwards the grant can still be refreshed.
-async fn survives(rotation: Rotation, kills: usize) {
-    let mut world = World::with(short_lived(rotation)).await;
-    assert_eq!(world.connect("u-1001").await.status, 200);
-    let tally = Arc::new(Tally::default());
-    let mut callers = JoinSet::new();
-    for _ in 0..4 {
-        let (socket, tally) = (world.daemon.home.socket(), Arc::clone(&tally));
-        callers.spawn(async move { keep_asking(&socket, &tally).await });
-    }
-    for _ in 0..kills {
-        a_moment().await;
-        world.daemon.kill();
-        assert!(world.daemon.home.socket().exists(), "a socket that nobody listens on is left behind");
-        world.daemon.restart().await;
-    }
-    tally.over.store(true, Ordering::Relaxed);
-    while let Some(caller) = callers.join_next().await {
-        caller.unwrap();
-    }
-    assert!(tally.tokens.load(Ordering::Relaxed) > kills, "callers were served between the kills");
-    can_still_refresh(&world).await;
-    is_whole(&mut world).await;
-}
-
-/// Shows that the refresh token that is stored is one that the provider takes.
-async fn can_still_refresh(world: &World) {
-    assert!(brings_another_token(world).await);
-    let grants = world.sandbox.grants();
-    let newest = grants.last().unwrap();
-    assert!(newest.ended.is_none() && world.sandbox.newest_refresh_usable(newest.id), "{newest:?}");
-}
-
 /// Stops the daemon in peace and looks at what it left.
 async fn is_whole(world: &mut World) {
     world.daemon.signal("TERM");
@@ -98,16 +33,6 @@ async fn is_whole(world: &mut World) {
     let database = rusqlite::Connection::open(world.daemon.home.store()).unwrap();
     let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok");
-}
-
-#[tokio::test]
-async fn kills_under_load_lose_nothing_where_old_refresh_tokens_live_on() {
-    survives(Rotation::MultiValid, 20).await;
-}
-
-#[tokio::test]
-async fn kills_under_load_lose_nothing_where_an_old_refresh_token_has_a_moment_of_grace() {
-    survives(Rotation::SingleUse { kills_family: true, grace: Duration::from_secs(5) }, 20).await;
 }
 
 /// Where an old refresh token is dead at once, an answer that a kill destroyed costs the grant, and nothing else does.

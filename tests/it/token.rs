@@ -96,18 +96,66 @@ async fn what_the_provider_gave_is_kept_until_it_can_be_stored() {
     eventually("it is sent", async || world.refreshes() == 1).await;
     let store = rusqlite::Connection::open(world.daemon.home.store()).unwrap();
     store.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let renewed = waiting.await.unwrap();
+    assert_eq!(renewed.status, 200, "it serves from memory: {renewed:?}");
+    assert_ne!(renewed.json["token_id"], first.json["token_id"]);
     // Longer than the daemon waits for a lock.
-    sleep(Duration::from_secs(8)).await;
-    assert!(!waiting.is_finished(), "nobody may see what is not stored");
-    assert_eq!(world.live_token(json!({})).await.json["token_id"], first.json["token_id"]);
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(world.live_token(json!({})).await.json["token_id"], renewed.json["token_id"]);
+    let refused = world.daemon.token(json!({"rejected": renewed.json["token_id"]})).await;
+    assert_eq!(refused.text("error"), "store_unavailable", "what is not stored yet is not spent: {refused:?}");
+    assert_eq!(spooled(&world), 1);
     store.execute_batch("COMMIT").unwrap();
 
-    let renewed = waiting.await.unwrap();
-    assert_eq!(renewed.status, 200, "{renewed:?}");
-    assert_ne!(renewed.json["token_id"], first.json["token_id"]);
+    eventually("it is stored", async || spooled(&world) == 0).await;
+    assert_eq!(world.live_token(json!({})).await.json["token_id"], renewed.json["token_id"]);
     assert_eq!(world.refreshes(), 1);
     world.assert_renewable().await;
     world.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_stored_before_a_stop_or_a_crash_is_stored_after_it() {
+    for crash in [false, true] {
+        let mut world = World::with_ada(Options::default()).await;
+        let first = world.live_token(json!({})).await;
+        let store = world.daemon.home.store();
+        let (locked, when_locked) = tokio::sync::oneshot::channel();
+        world.sandbox.script(Fault::of_refresh(When::Next(1), What::Delay(Duration::from_millis(1000))));
+        let lock = tokio::task::spawn_blocking(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            let store = rusqlite::Connection::open(store).unwrap();
+            store.execute_batch("BEGIN EXCLUSIVE").unwrap();
+            locked.send(()).unwrap();
+            store
+        });
+        let renewed = world.daemon.token(json!({"rejected": first.json["token_id"]})).await;
+        assert_eq!(renewed.status, 200, "{renewed:?}");
+        when_locked.await.unwrap();
+        let lock = lock.await.unwrap();
+        assert_eq!((world.refreshes(), spooled(&world)), (1, 1));
+        if crash {
+            world.daemon.kill();
+        } else {
+            world.daemon.signal("TERM");
+            assert!(world.daemon.ended().await.success());
+        }
+        assert_eq!(spooled(&world), 1);
+        drop(lock);
+        world.daemon.restart().await;
+        assert_eq!(world.live_token(json!({})).await.json["token_id"], renewed.json["token_id"]);
+        assert_eq!((world.refreshes(), spooled(&world)), (1, 0));
+        world.assert_renewable().await;
+        world.assert_sound();
+    }
+}
+
+/// How many pairs lie beside the store.
+fn spooled(world: &World) -> usize {
+    let mut spool = world.daemon.home.store().into_os_string();
+    spool.push(".spool");
+    let names = std::fs::read_dir(spool).unwrap().map(|file| file.unwrap().file_name());
+    names.filter(|name| !name.as_encoded_bytes().starts_with(b".")).count()
 }
 
 #[tokio::test]
@@ -339,7 +387,7 @@ async fn who_and_what_there_is_can_be_asked() {
     let providers = world.daemon.get("/v1/providers").await.json;
     assert_eq!(
         providers,
-        json!({"providers": [{"id": "sandbox", "name": "Sandbox", "scopes": {"main": ["email", "openid", "profile"]}}]})
+        json!({"providers": [{"id": "sandbox", "name": "Sandbox", "scopes": {"main": ["email", "openid", "profile"]}, "state": "ok"}]})
     );
 
     for path in ["/v1/health", "/v1/health?deep=true"] {

@@ -1,6 +1,7 @@
 //! The sections of a provider definition that are read from YAML as they stand.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -263,12 +264,23 @@ pub struct RefreshRules {
     pub on_missing_token: OnMissingToken,
     /// Whether the same refresh token may be sent again when an answer never came.
     pub after_ambiguous: AfterAmbiguous,
+    /// How long the provider takes a refresh token that has been replaced, in seconds, so that a lost answer can be had again;
+    /// absent if not at all, or not known.
+    pub grace: Option<u64>,
     /// Renewed ahead of expiry, or only when a caller reports a rejection.
     pub mode: RefreshMode,
     /// The earliest a grant is renewed before it is due, in seconds before expiry. At most a fifth of the lifetime is used.
     pub lead: u64,
     /// The longest a refresh token is left unused, in seconds, so that it does not die of inactivity.
     pub keepalive: Option<u64>,
+    /// How many refreshes a second the token endpoint takes from one client; a thousand if it is not said.
+    pub per_second: Option<NonZeroU32>,
+    /// How often in an hour a grant is renewed before it is due because a caller asks for it; as often as asked if it is not said.
+    pub early_per_hour: Option<NonZeroU32>,
+    /// When the provider ends the access however it is used, in seconds from the person's consent.
+    pub expires_after: Option<u64>,
+    /// When a refresh token dies that nobody uses, in seconds, where its answer does not bring a lifetime.
+    pub idle_after: Option<u64>,
 }
 
 impl Default for RefreshRules {
@@ -278,9 +290,14 @@ impl Default for RefreshRules {
             kills_access: false,
             on_missing_token: OnMissingToken::Keep,
             after_ambiguous: AfterAmbiguous::Once,
+            grace: None,
             mode: RefreshMode::Ahead,
             lead: 600,
             keepalive: None,
+            per_second: None,
+            early_per_hour: None,
+            expires_after: None,
+            idle_after: None,
         }
     }
 }
@@ -311,9 +328,9 @@ pub enum OnMissingToken {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AfterAmbiguous {
-    /// Once; a refusal then means that the answer was lost.
+    /// It is, but it may be spent: a refusal then means that the answer was lost.
     Once,
-    /// As often as needed.
+    /// As often as needed: the old one stays good.
     Safe,
 }
 

@@ -211,3 +211,9 @@ pub(super) async fn a_probe_succeeds_again_and_again(store: Any) {
         store.probe(later(seconds)).await.unwrap();
     }
 }
+
+pub(super) async fn a_store_that_nothing_is_wrong_with_is_not_held(store: Any) {
+    connected(store.as_ref()).await;
+    assert_eq!(store.hold().await.unwrap(), None);
+    assert!(!store.release_hold().await.unwrap(), "there is nothing to release");
+}

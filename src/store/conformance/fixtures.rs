@@ -13,7 +13,8 @@ use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::Store;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, GrantKey, Lease, NewGrant, Opening, Pending, PendingGrant, first_version,
+    Armed, Confirmed, ConfirmedConnection, Ends, GrantKey, Lease, NewGrant, Opening, Pending, PendingGrant,
+    first_version,
 };
 
 /// When the tests take place.
@@ -102,6 +103,7 @@ pub(in crate::store) fn content(renew_at: Option<Timestamp>) -> NewGrant {
         expires_at: Some(later(3600)),
         refresh_expires_at: Some(later(86_400)),
         renew_at,
+        ends: Ends::default(),
     }
 }
 
@@ -115,6 +117,8 @@ pub(in crate::store) fn connection(subject: &Subject, at: &str, account_id: &str
         epoch: Epoch(1),
         scopes: scopes("repo"),
         created_at: NOW,
+        confirmed_at: NOW,
+        used_at: None,
     }
 }
 

@@ -2,16 +2,16 @@
 
 use super::Any;
 use super::fixtures::{
-    NOW, alice, boot, confirmation, connect, connected, connection, content, first, is_armed, key, later, lease,
-    slot_key,
+    NOW, alice, bob, boot, confirmation, connect, connected, connection, content, first, is_armed, key, later, lease,
+    provider, slot_key,
 };
 use crate::model::connection::{Connection, ReconnectReason, State};
 use crate::model::id::{ConnectionId, Epoch, Generation, SlotName, Version};
 use crate::model::time::Timestamp;
-use crate::store::records::{Armed, Confirmed, Failure, Grant, GrantKey, Replaced};
+use crate::store::records::{Armed, Confirmed, Failure, Grant, GrantKey, HELD, Replaced};
 
 fn failure(state: State, retry_at: Option<Timestamp>) -> Failure {
-    Failure { class: "provider_down", state, retry_at }
+    Failure { class: "provider_down", state, retry_at, uncertain: false, rejections: 0 }
 }
 
 async fn stored(store: &Any, key: &GrantKey) -> (Connection, Grant) {
@@ -170,7 +170,7 @@ pub(super) async fn a_late_success_revives_a_connection(store: Any) {
         version = version.next();
         let (connection, grant) = stored(&store, &key(&made)).await;
         assert_eq!((connection.state, grant.failures, grant.last_failure), (State::Active, 0, None));
-        assert_eq!(store.next_due().await.unwrap(), Some(later(60)), "it is renewed again");
+        assert_eq!(store.next_due(&provider("github")).await.unwrap(), Some(later(60)), "it is renewed again");
     }
 }
 
@@ -207,11 +207,34 @@ pub(super) async fn what_is_due_comes_in_order_and_in_portions(store: Any) {
         connect(store.as_ref(), &made, seconds.map(later)).await;
         keys.push(key(&made));
     }
-    assert_eq!(store.due(later(9), 10).await.unwrap(), []);
-    assert_eq!(store.next_due().await.unwrap(), Some(later(10)));
-    let due = store.due(later(30), 10).await.unwrap();
+    assert_eq!(store.due(&provider("github"), later(9), 10).await.unwrap(), []);
+    assert_eq!(store.next_due(&provider("github")).await.unwrap(), Some(later(10)));
+    let due = store.due(&provider("github"), later(30), 10).await.unwrap();
     assert_eq!(due, [keys[1].clone(), keys[3].clone(), keys[0].clone()]);
-    assert_eq!(store.due(later(30), 2).await.unwrap(), due[..2]);
+    assert_eq!(store.due(&provider("github"), later(30), 2).await.unwrap(), due[..2]);
+}
+
+pub(super) async fn each_provider_has_its_own_queue(store: Any) {
+    for (at, account) in [("github", "1"), ("github", "2"), ("github", "3"), ("google", "1")] {
+        connect(store.as_ref(), &connection(&alice(), at, account), Some(NOW)).await;
+    }
+    connect(store.as_ref(), &connection(&alice(), "google", "never"), None).await;
+    for (at, due) in [("github", 3), ("google", 1), ("slack", 0)] {
+        assert_eq!(store.due(&provider(at), NOW, 10).await.unwrap().len(), due, "{at}");
+        assert_eq!(store.serving(&provider(at), 10).await.unwrap(), due, "{at}");
+    }
+    assert_eq!(store.serving(&provider("github"), 2).await.unwrap(), 2, "it need not count further");
+}
+
+pub(super) async fn doubts_about_a_refresh_token_are_kept_until_it_is_replaced(store: Any) {
+    let made = connected(store.as_ref()).await;
+    let doubts = |grant: &Grant| (grant.uncertain, grant.rejections);
+    assert_eq!(doubts(&stored(&store, &key(&made)).await.1), (false, 0));
+    let doubtful = Failure { uncertain: true, rejections: 1, ..failure(State::RefreshFailed, Some(NOW)) };
+    assert!(store.record_failure(&key(&made), first(&made), &doubtful).await.unwrap());
+    assert_eq!(doubts(&stored(&store, &key(&made)).await.1), (true, 1));
+    store.replace_grant(&key(&made), first(&made), &content(Some(NOW))).await.unwrap();
+    assert_eq!(doubts(&stored(&store, &key(&made)).await.1), (false, 0));
 }
 
 pub(super) async fn what_is_leased_is_due_when_the_lease_is_over(store: Any) {
@@ -219,9 +242,9 @@ pub(super) async fn what_is_leased_is_due_when_the_lease_is_over(store: Any) {
     connect(store.as_ref(), &made, Some(later(10))).await;
     let armed = store.arm(&key(&made), first(&made), &lease(&boot(), 90), later(10)).await.unwrap();
     assert!(is_armed(&armed));
-    assert_eq!(store.due(later(89), 10).await.unwrap(), []);
-    assert_eq!(store.next_due().await.unwrap(), Some(later(90)));
-    assert_eq!(store.due(later(90), 10).await.unwrap(), [key(&made)]);
+    assert_eq!(store.due(&provider("github"), later(89), 10).await.unwrap(), []);
+    assert_eq!(store.next_due(&provider("github")).await.unwrap(), Some(later(90)));
+    assert_eq!(store.due(&provider("github"), later(90), 10).await.unwrap(), [key(&made)]);
 }
 
 pub(super) async fn what_does_not_serve_is_never_due(store: Any) {
@@ -230,21 +253,21 @@ pub(super) async fn what_does_not_serve_is_never_due(store: Any) {
     confirmed.grants = ["bot", "user"].map(|slot| (slot.parse().unwrap(), content(Some(NOW)))).into();
     assert_eq!(store.confirm(&confirmed, NOW).await.unwrap(), Confirmed::Yes);
     let bot = slot_key(&made, "bot".parse().unwrap());
-    assert_eq!(store.due(NOW, 10).await.unwrap().len(), 2);
+    assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap().len(), 2);
 
     let passing = failure(State::RefreshFailed, Some(NOW));
     assert!(store.record_failure(&bot, first(&made), &passing).await.unwrap());
-    assert_eq!(store.due(NOW, 10).await.unwrap().len(), 2, "it is tried again");
+    assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap().len(), 2, "it is tried again");
     let dead = failure(State::NeedsReconnect(ReconnectReason::RefreshTokenInvalid), Some(NOW));
     assert!(store.record_failure(&bot, first(&made), &dead).await.unwrap());
-    assert_eq!(store.due(NOW, 10).await.unwrap(), [], "both slots");
-    assert_eq!(store.next_due().await.unwrap(), None);
+    assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap(), [], "both slots");
+    assert_eq!(store.next_due(&provider("github")).await.unwrap(), None);
 
     store.replace_grant(&bot, first(&made), &content(Some(NOW))).await.unwrap();
-    assert_eq!(store.due(NOW, 10).await.unwrap().len(), 2, "both slots again");
+    assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap().len(), 2, "both slots again");
     store.revoke(&made.id, NOW).await.unwrap();
-    assert_eq!(store.due(NOW, 10).await.unwrap(), []);
-    assert_eq!(store.next_due().await.unwrap(), None);
+    assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap(), []);
+    assert_eq!(store.next_due(&provider("github")).await.unwrap(), None);
 }
 
 pub(super) async fn each_slot_has_its_own_version_and_lease(store: Any) {
@@ -269,4 +292,46 @@ pub(super) async fn an_abandoned_write_is_done(store: Any) {
     drop(write);
     store.probe(NOW).await.unwrap();
     assert_eq!(stored(&store, &grant).await.1.content.token_id, new.token_id);
+}
+
+pub(super) async fn what_was_put_off_by_a_hold_is_due_when_it_is_released(store: Any) {
+    let held = connected(store.as_ref()).await;
+    let other = connection(&bob(), "github", "2");
+    connect(store.as_ref(), &other, Some(later(1800))).await;
+    for (made, class) in [(&held, HELD), (&other, "unavailable")] {
+        let failure = Failure { class, ..failure(State::Active, Some(later(300))) };
+        assert!(store.record_failure(&key(made), first(made), &failure).await.unwrap());
+    }
+    assert!(store.due(&provider("github"), NOW, 9).await.unwrap().is_empty());
+    store.release_hold().await.unwrap();
+    assert_eq!(store.due(&provider("github"), NOW, 9).await.unwrap(), [key(&held)]);
+    assert_eq!(stored(&store, &key(&held)).await.1.failures, 0);
+}
+
+pub(super) async fn what_waits_after_one_kind_of_failure_can_be_tried_now(store: Any) {
+    let rows = [
+        (connected(store.as_ref()).await, "suspect_incident", State::RefreshFailed),
+        (connection(&bob(), "github", "2"), "throttled", State::RefreshFailed),
+        (connection(&bob(), "github", "3"), "suspect_incident", State::NeedsReconnect(ReconnectReason::UserAction)),
+        (connection(&bob(), "notion", "4"), "suspect_incident", State::RefreshFailed),
+    ];
+    for (made, class, state) in &rows {
+        if made.id != rows[0].0.id {
+            connect(store.as_ref(), made, Some(later(1800))).await;
+        }
+        let failure = Failure { class, ..failure(state.clone(), Some(later(300))) };
+        assert!(store.record_failure(&key(made), first(made), &failure).await.unwrap());
+    }
+    let suspect = key(&rows[0].0);
+    let retry = || store.retry(&rows[0].0.provider, "suspect_incident", NOW);
+    assert_eq!(retry().await.unwrap(), 1);
+    assert_eq!(store.due(&provider("github"), NOW, 9).await.unwrap(), std::slice::from_ref(&suspect));
+    assert!(store.due(&provider("notion"), NOW, 9).await.unwrap().is_empty());
+    assert_eq!(retry().await.unwrap(), 0, "it is due already");
+
+    let (_, grant) = stored(&store, &suspect).await;
+    assert_eq!((grant.last_failure.as_deref(), grant.failures), (Some("suspect_incident"), 1), "its past is kept");
+    assert!(is_armed(&store.arm(&suspect, grant.version, &lease(&boot(), 90), NOW).await.unwrap()));
+    store.retry(&rows[0].0.provider, "suspect_incident", NOW).await.unwrap();
+    assert!(store.due(&provider("github"), NOW, 9).await.unwrap().is_empty(), "it is under way");
 }

@@ -100,7 +100,11 @@ pub(super) async fn the_same_request_finds_the_same_session(store: Any) {
     store.put_session(&newer).await.unwrap();
     assert_eq!(same(like(), NOW).await, Some(newer.id.clone()), "the latest");
     store.fail_session(&newer.id, ConnectFailure::Denied, NOW).await.unwrap();
-    assert_eq!(same(like(), NOW).await, Some(made.id), "not one that has ended");
+    assert_eq!(same(like(), NOW).await, Some(made.id.clone()), "not one that has ended");
+    assert!(store.open_session(&made.id, &opening(), NOW).await.unwrap());
+    assert_eq!(same(like(), NOW).await, Some(made.id.clone()), "whoever presses the button again takes it over");
+    assert!(store.await_confirmation(&made.id, &pending("1"), NOW).await.unwrap());
+    assert_eq!(same(like(), NOW).await, None, "it belongs to one browser, which may be gone");
 }
 
 pub(super) async fn only_open_sessions_of_the_subject_count(store: Any) {

@@ -124,9 +124,9 @@ fn insert(db: &Sqlite, connection: &Connection) -> Done<bool> {
     let inserted = db
         .prepare_cached(
             "INSERT INTO connections (id, tenant, user, provider, account_id, account_name, state, reason, epoch, scopes,
-                                      created_at)
+                                      created_at, confirmed_at)
              VALUES (:id, :tenant, :user, :provider, :account_id, :account_name, :state, :reason, :epoch, :scopes,
-                     :created_at)
+                     :created_at, :confirmed_at)
              ON CONFLICT DO NOTHING",
         )?
         .execute(named_params! {
@@ -141,6 +141,7 @@ fn insert(db: &Sqlite, connection: &Connection) -> Done<bool> {
             ":epoch": number(connection.epoch.0)?,
             ":scopes": connection.scopes.to_string(),
             ":created_at": connection.created_at.as_millis(),
+            ":confirmed_at": connection.confirmed_at.as_millis(),
         })?;
     Ok(inserted > 0)
 }
@@ -151,7 +152,7 @@ fn update(db: &Sqlite, connection: &Connection, read: Epoch) -> Done<bool> {
         .prepare_cached(
             "UPDATE OR IGNORE connections
              SET account_id = :account_id, account_name = :account_name, state = :state, reason = :reason,
-                 epoch = :epoch, scopes = :scopes
+                 epoch = :epoch, scopes = :scopes, confirmed_at = :confirmed_at, warned = NULL
              WHERE id = :id AND tenant = :tenant AND user = :user AND provider = :provider
                AND epoch = :read AND state <> 'revoked'",
         )?
@@ -162,6 +163,7 @@ fn update(db: &Sqlite, connection: &Connection, read: Epoch) -> Done<bool> {
             ":reason": reason(&connection.state),
             ":epoch": number(connection.epoch.0)?,
             ":scopes": connection.scopes.to_string(),
+            ":confirmed_at": connection.confirmed_at.as_millis(),
             ":id": connection.id.as_str(),
             ":tenant": connection.subject.tenant.as_str(),
             ":user": connection.subject.user.as_str(),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
@@ -20,10 +21,33 @@ const REMOTE: [(u32, &str); 6] = [
     (0x00c3_6400, "Ceph"),
 ];
 
+/// No database is smaller, in bytes: one page of the smallest size that SQLite has.
+const DATABASE_MIN: u64 = 512;
+
+/// What the lock says once there is a store beside it.
+const MARK: &[u8] = b"There is a store beside this file.\n";
+
 /// The right to use the store, for as long as it is kept.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// Notes that there is a store from now on: if it is ever gone, a new one is not made in its place without a word.
+    pub(super) fn mark(&self) -> Result<(), OpenError> {
+        if self.is_marked()? {
+            return Ok(());
+        }
+        let written = self.file.write_all_at(MARK, 0).and_then(|()| self.file.sync_all());
+        written.map_err(|error| failed(&self.path, error))
+    }
+
+    fn is_marked(&self) -> Result<bool, OpenError> {
+        let metadata = self.file.metadata().map_err(|error| failed(&self.path, error))?;
+        Ok(metadata.len() > 0)
+    }
 }
 
 /// Where the database is, with every link in front of its own name resolved.
@@ -40,19 +64,34 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
 /// Takes the lock beside the database. It is a file of its own, because closing any descriptor of the database itself
 /// would drop SQLite's locks on it.
 pub(super) fn lock(database: &Path) -> Result<Lock, OpenError> {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
+    let path = beside(database, ".lock");
     let file = open_private(&path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Lock { _file: file }),
+        Ok(()) => Ok(Lock { path, file }),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(path)),
         Err(error) => Err(failed(&path, error.into())),
     }
 }
 
-/// Makes the database file if it is not there, readable by nobody else; SQLite gives its companions the same mode.
-pub(super) fn prepare(database: &Path) -> Result<(), OpenError> {
+/// The mark beside the database, made if it is not there.
+pub(super) fn mark(database: &Path) -> Result<File, OpenError> {
+    open_private(&beside(database, ".mark"))
+}
+
+/// Makes the database file if there never was one, readable by nobody else; SQLite gives its companions the same mode.
+pub(super) fn prepare(database: &Path, lock: &Lock) -> Result<(), OpenError> {
+    let length = fs::metadata(database).map_or(0, |file| file.len());
+    if length == 0 && lock.is_marked()? {
+        let reason = format!(
+            "is gone or empty: restore it from a backup, or remove {} to begin with an empty store",
+            lock.path.display()
+        );
+        return Err(refused(database, &reason));
+    }
+    // SQLite would take it for an empty database.
+    if (1..DATABASE_MIN).contains(&length) {
+        return Err(OpenError::Damaged(format!("it has {length} bytes, and no database is that small")));
+    }
     let file = open_private(database)?;
     let system = rustix::fs::fstatfs(&file).map_err(|error| failed(database, error.into()))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a magic number has 32 bits")]
@@ -64,6 +103,12 @@ pub(super) fn prepare(database: &Path) -> Result<(), OpenError> {
         }),
         None => Ok(()),
     }
+}
+
+fn beside(database: &Path, ending: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 fn open_private(path: &Path) -> Result<File, OpenError> {

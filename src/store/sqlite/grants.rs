@@ -3,7 +3,7 @@
 use rusqlite::{Connection as Sqlite, named_params, params};
 
 use crate::model::connection::{Connection, State};
-use crate::model::id::{ConnectionId, SlotName, Version};
+use crate::model::id::{ConnectionId, ProviderId, SlotName, Version};
 use crate::model::time::Timestamp;
 use crate::store::records::{Armed, Failure, Grant, GrantKey, Lease, NewGrant, Replaced};
 use crate::store::sqlite::{connections, number, readable, rows};
@@ -32,13 +32,12 @@ pub(super) fn grant(db: &Sqlite, key: &GrantKey) -> Done<Option<(Connection, Gra
 }
 
 /// The statement behind [`due`], which has to be answered from the index alone.
-pub(super) const DUE: &str =
-    "SELECT connection, slot FROM grants WHERE due_at <= ?1 ORDER BY due_at, connection, slot LIMIT ?2";
+pub(super) const DUE: &str = "SELECT connection, slot FROM grants WHERE provider = ?1 AND due_at <= ?2 ORDER BY due_at, connection, slot LIMIT ?3";
 
-pub(super) fn due(db: &Sqlite, now: Timestamp, limit: usize) -> Done<Vec<GrantKey>> {
+pub(super) fn due(db: &Sqlite, provider: &ProviderId, now: Timestamp, limit: usize) -> Done<Vec<GrantKey>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(DUE)?;
-    let mut found = statement.query(params![now.as_millis(), limit])?;
+    let mut found = statement.query(params![provider.as_str(), now.as_millis(), limit])?;
     let mut due = Vec::new();
     while let Some(row) = found.next()? {
         let connection = rows::text(row, "connection");
@@ -49,14 +48,26 @@ pub(super) fn due(db: &Sqlite, now: Timestamp, limit: usize) -> Done<Vec<GrantKe
     Ok(due)
 }
 
-pub(super) fn next_due(db: &Sqlite) -> Done<Option<Timestamp>> {
+pub(super) fn next_due(db: &Sqlite, provider: &ProviderId) -> Done<Option<Timestamp>> {
     let next: Option<i64> = db
-        .prepare_cached("SELECT min(due_at) FROM grants WHERE due_at IS NOT NULL")?
-        .query_row([], |row| row.get(0))?;
+        .prepare_cached("SELECT min(due_at) FROM grants WHERE provider = ?1 AND due_at IS NOT NULL")?
+        .query_row([provider.as_str()], |row| row.get(0))?;
     Ok(next.map(Timestamp::from_millis))
 }
 
+/// The statement behind [`serving`], which stops counting at the limit.
+pub(super) const SERVING: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM grants WHERE provider = ?1 AND due_at IS NOT NULL LIMIT ?2)";
+
+pub(super) fn serving(db: &Sqlite, provider: &ProviderId, limit: usize) -> Done<usize> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let count: i64 = db.prepare_cached(SERVING)?.query_row(params![provider.as_str(), limit], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
 pub(super) fn arm(db: &Sqlite, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp) -> Done<Armed> {
+    failpoint!("control.no_lease", Ok(Armed::Yes { recovery: false }));
+    failpoint!("store.arm.before", Err(StoreError::Busy("failpoint".into())));
     let Some((connection, grant)) = grant(db, key)? else {
         return Ok(Armed::Gone);
     };
@@ -71,10 +82,13 @@ pub(super) fn arm(db: &Sqlite, key: &GrantKey, read: Version, lease: &Lease, now
             ])?;
         reschedule(db, &key.connection, &connection.state)?;
     }
+    failpoint!("store.arm.after", Err(StoreError::Busy("failpoint".into())));
     Ok(armed)
 }
 
 pub(super) fn replace(db: &Sqlite, key: &GrantKey, read: Version, new: &NewGrant) -> Done<Replaced> {
+    failpoint!("control.drop_writes", Ok(Replaced::Yes { version: read.next() }));
+    failpoint!("store.replace.before", Err(StoreError::Busy("failpoint".into())));
     let Some((connection, grant)) = grant(db, key)? else {
         return Ok(Replaced::Gone);
     };
@@ -84,7 +98,8 @@ pub(super) fn replace(db: &Sqlite, key: &GrantKey, read: Version, new: &NewGrant
             "UPDATE grants
              SET generation = :generation, token_id = :token_id, access = :access, refresh = :refresh, scopes = :scopes,
                  issued_at = :issued_at, expires_at = :expires_at, refresh_expires_at = :refresh_expires_at,
-                 renew_at = :renew_at, lease_boot = NULL, lease_until = NULL, failures = 0, last_failure = NULL
+                 renew_at = :renew_at, ends_at = :ends_at, lapses_at = :lapses_at, lease_boot = NULL, lease_until = NULL,
+                 failures = 0, last_failure = NULL, uncertain = 0, rejections = 0
              WHERE connection = :connection AND slot = :slot",
         )?
         .execute(named_params! {
@@ -97,6 +112,8 @@ pub(super) fn replace(db: &Sqlite, key: &GrantKey, read: Version, new: &NewGrant
             ":expires_at": new.expires_at.map(Timestamp::as_millis),
             ":refresh_expires_at": new.refresh_expires_at.map(Timestamp::as_millis),
             ":renew_at": new.renew_at.map(Timestamp::as_millis),
+            ":ends_at": new.ends.at.map(Timestamp::as_millis),
+            ":lapses_at": new.ends.unless_renewed.map(Timestamp::as_millis),
             ":connection": key.connection.as_str(),
             ":slot": key.slot.as_str(),
         })?;
@@ -105,10 +122,12 @@ pub(super) fn replace(db: &Sqlite, key: &GrantKey, read: Version, new: &NewGrant
         }
         reschedule(db, &key.connection, &State::Active)?;
     }
+    failpoint!("store.replace.after", Err(StoreError::Busy("failpoint".into())));
     Ok(replaced)
 }
 
 pub(super) fn record_failure(db: &Sqlite, key: &GrantKey, read: Version, failure: &Failure) -> Done<bool> {
+    failpoint!("store.failure.before", Err(StoreError::Busy("failpoint".into())));
     let Some((connection, grant)) = grant(db, key)? else {
         return Ok(false);
     };
@@ -117,7 +136,8 @@ pub(super) fn record_failure(db: &Sqlite, key: &GrantKey, read: Version, failure
     }
     db.prepare_cached(
         "UPDATE grants
-         SET lease_boot = NULL, lease_until = NULL, failures = ?3, last_failure = ?4, renew_at = ?5
+         SET lease_boot = NULL, lease_until = NULL, failures = ?3, last_failure = ?4, renew_at = ?5, uncertain = ?6,
+             rejections = ?7
          WHERE connection = ?1 AND slot = ?2",
     )?
     .execute(params![
@@ -126,9 +146,12 @@ pub(super) fn record_failure(db: &Sqlite, key: &GrantKey, read: Version, failure
         grant.failures.saturating_add(1),
         failure.class,
         failure.retry_at.map(Timestamp::as_millis),
+        failure.uncertain,
+        failure.rejections,
     ])?;
     connections::set_state(db, &key.connection, &failure.state)?;
     reschedule(db, &key.connection, &failure.state)?;
+    failpoint!("store.failure.after", Err(StoreError::Busy("failpoint".into())));
     Ok(true)
 }
 
@@ -139,17 +162,17 @@ pub(super) fn insert(
     version: Version,
     content: &NewGrant,
 ) -> Done<()> {
-    let grant =
-        Grant { slot: slot.clone(), version, content: content.clone(), lease: None, failures: 0, last_failure: None };
+    let grant = Grant::new(slot.clone(), version, content.clone());
     db.prepare_cached(
-        "INSERT INTO grants (connection, slot, epoch, generation, token_id, access, refresh, scopes, issued_at, expires_at,
-                             refresh_expires_at, renew_at, due_at)
-         VALUES (:connection, :slot, :epoch, :generation, :token_id, :access, :refresh, :scopes, :issued_at, :expires_at,
-                 :refresh_expires_at, :renew_at, :due_at)",
+        "INSERT INTO grants (connection, slot, provider, epoch, generation, token_id, access, refresh, scopes, issued_at, expires_at,
+                             refresh_expires_at, renew_at, ends_at, lapses_at, due_at)
+         VALUES (:connection, :slot, :provider, :epoch, :generation, :token_id, :access, :refresh, :scopes, :issued_at, :expires_at,
+                 :refresh_expires_at, :renew_at, :ends_at, :lapses_at, :due_at)",
     )?
     .execute(named_params! {
         ":connection": connection.id.as_str(),
         ":slot": slot.as_str(),
+        ":provider": connection.provider.as_str(),
         ":epoch": number(version.epoch.0)?,
         ":generation": number(version.generation.0)?,
         ":token_id": content.token_id.as_str(),
@@ -160,6 +183,8 @@ pub(super) fn insert(
         ":expires_at": content.expires_at.map(Timestamp::as_millis),
         ":refresh_expires_at": content.refresh_expires_at.map(Timestamp::as_millis),
         ":renew_at": content.renew_at.map(Timestamp::as_millis),
+        ":ends_at": content.ends.at.map(Timestamp::as_millis),
+        ":lapses_at": content.ends.unless_renewed.map(Timestamp::as_millis),
         ":due_at": rules::due_at(&connection.state, &grant).map(Timestamp::as_millis),
     })?;
     Ok(())
@@ -179,6 +204,15 @@ pub(super) fn reschedule(db: &Sqlite, connection: &ConnectionId, state: &State) 
     .execute(params![connection.as_str(), rules::is_serving(state)])?;
     Ok(())
 }
+
+/// Brings forward what waits after a failure of this class.
+pub(super) fn retry(db: &Sqlite, provider: &ProviderId, class: &str, now: Timestamp) -> Done<usize> {
+    Ok(db.prepare_cached(RETRY)?.execute(params![provider.as_str(), class, now.as_millis()])?)
+}
+
+/// The statement behind [`retry`].
+pub(super) const RETRY: &str = "UPDATE grants SET renew_at = ?3, due_at = max(?3, coalesce(lease_until, ?3))
+    WHERE provider = ?1 AND due_at IS NOT NULL AND renew_at > ?3 AND last_failure = ?2";
 
 /// Makes every grant due at once whose lease was left behind: whoever opens the store is the only one who has it, so the
 /// run that took the lease is dead, and what it sent may have been spent.

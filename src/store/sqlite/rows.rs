@@ -13,7 +13,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::StoreError;
-use crate::store::records::{Grant, Lease, NewGrant, Opening, PendingGrant};
+use crate::store::records::{Ends, Grant, Lease, NewGrant, Opening, PendingGrant};
 
 type Read<T> = Result<T, StoreError>;
 
@@ -27,6 +27,8 @@ pub(super) fn connection(row: &Row<'_>) -> Read<Connection> {
         epoch: Epoch(count(row, "epoch")?),
         scopes: scopes(row, "scopes")?,
         created_at: time(row, "created_at")?,
+        confirmed_at: time(row, "confirmed_at")?,
+        used_at: optional_time(row, "used_at")?,
     })
 }
 
@@ -43,10 +45,13 @@ pub(super) fn grant(row: &Row<'_>) -> Read<Grant> {
             expires_at: optional_time(row, "expires_at")?,
             refresh_expires_at: optional_time(row, "refresh_expires_at")?,
             renew_at: optional_time(row, "renew_at")?,
+            ends: Ends { at: optional_time(row, "ends_at")?, unless_renewed: optional_time(row, "lapses_at")? },
         },
         lease: lease(row)?,
         failures: value(row, "failures")?,
         last_failure: value(row, "last_failure")?,
+        uncertain: value(row, "uncertain")?,
+        rejections: value(row, "rejections")?,
     })
 }
 
@@ -119,11 +124,11 @@ fn count(row: &Row<'_>, column: &str) -> Read<u64> {
     u64::try_from(value::<i64>(row, column)?).map_err(|_| damaged(row, column))
 }
 
-fn time(row: &Row<'_>, column: &str) -> Read<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: &str) -> Read<Timestamp> {
     value(row, column).map(Timestamp::from_millis)
 }
 
-fn optional_time(row: &Row<'_>, column: &str) -> Read<Option<Timestamp>> {
+pub(super) fn optional_time(row: &Row<'_>, column: &str) -> Read<Option<Timestamp>> {
     Ok(value::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }
 

@@ -6,6 +6,21 @@ CREATE TABLE installation (
     keyring  BLOB NOT NULL
 ) STRICT;
 
+-- How far the database has come. The file beside it remembers the count, so that an old copy is known for what it is.
+CREATE TABLE history (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    -- Moves whenever a grant comes, is replaced or goes.
+    commits     INTEGER NOT NULL,
+    -- 1 once there is a mark beside the database.
+    marked      INTEGER NOT NULL,
+    -- Set while this may be an old copy: grants that were issued before are held.
+    held_before INTEGER,
+    held_at     INTEGER,
+    held_why    TEXT
+) STRICT;
+
+INSERT INTO history (one, commits, marked) VALUES (1, 0, 0);
+
 CREATE TABLE probes (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     at  INTEGER NOT NULL
@@ -70,6 +85,10 @@ CREATE TABLE connections (
     epoch        INTEGER NOT NULL,
     scopes       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
+    confirmed_at INTEGER NOT NULL,
+    used_at      INTEGER,
+    -- For which point in time the latest warning was due.
+    warned       INTEGER,
     -- 1 from the revocation until its grants are gone at the provider too.
     revoking     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
@@ -77,10 +96,13 @@ CREATE TABLE connections (
 -- One subject has one connection for each account, until it is revoked.
 CREATE UNIQUE INDEX connections_account ON connections (tenant, user, provider, account_id) WHERE state <> 'revoked';
 CREATE INDEX connections_revoking ON connections (id) WHERE revoking = 1;
+CREATE INDEX connections_waiting ON connections (id) WHERE state = 'needs_reconnect';
 
 CREATE TABLE grants (
     connection         TEXT NOT NULL REFERENCES connections (id) ON DELETE CASCADE,
     slot               TEXT NOT NULL,
+    -- Where it is from, as its connection says: each provider has its own queue of what is due.
+    provider           TEXT NOT NULL,
     epoch              INTEGER NOT NULL,
     generation         INTEGER NOT NULL,
     token_id           TEXT NOT NULL,
@@ -91,15 +113,36 @@ CREATE TABLE grants (
     expires_at         INTEGER,
     refresh_expires_at INTEGER,
     renew_at           INTEGER,
+    -- When it needs a person whatever is done, and when unless it is renewed before.
+    ends_at            INTEGER,
+    lapses_at          INTEGER,
     lease_boot         TEXT,
     lease_until        INTEGER,
     failures           INTEGER NOT NULL DEFAULT 0,
     last_failure       TEXT,
+    -- 1 if an answer to this refresh token may have been lost: it may be spent.
+    uncertain          INTEGER NOT NULL DEFAULT 0,
+    -- How often in a row the provider refused this refresh token for good.
+    rejections         INTEGER NOT NULL DEFAULT 0,
     -- When the schedule is to look at it: renew_at, or later while a lease runs; NULL if the connection does not serve.
     due_at             INTEGER,
+    -- When it will need a person if nothing changes. A renewal that fails, or comes too late, does not help.
+    needs_person_at    INTEGER GENERATED ALWAYS AS (
+        CASE WHEN lapses_at IS NOT NULL AND (failures > 0 OR renew_at IS NULL OR renew_at >= lapses_at)
+             THEN min(lapses_at, coalesce(ends_at, lapses_at))
+             ELSE ends_at END
+    ) VIRTUAL,
     PRIMARY KEY (connection, slot)
 ) STRICT;
 
 -- So that what a dead run left behind is found without reading everything.
 CREATE INDEX grants_leased ON grants (lease_until) WHERE lease_until IS NOT NULL;
-CREATE INDEX grants_due ON grants (due_at, connection, slot) WHERE due_at IS NOT NULL;
+-- So that what the clock was set back behind is found in the same way, and who waits after a failure.
+CREATE INDEX grants_issued ON grants (issued_at);
+CREATE INDEX grants_failing ON grants (renew_at) WHERE failures > 0;
+CREATE INDEX grants_due ON grants (provider, due_at, connection, slot) WHERE due_at IS NOT NULL;
+CREATE INDEX grants_ending ON grants (needs_person_at, connection, slot) WHERE needs_person_at IS NOT NULL;
+
+CREATE TRIGGER grants_come AFTER INSERT ON grants BEGIN UPDATE history SET commits = commits + 1; END;
+CREATE TRIGGER grants_are_replaced AFTER UPDATE OF generation ON grants BEGIN UPDATE history SET commits = commits + 1; END;
+CREATE TRIGGER grants_go AFTER DELETE ON grants BEGIN UPDATE history SET commits = commits + 1; END;

@@ -47,7 +47,7 @@ pub(super) fn same(db: &Sqlite, like: &ConnectSession, now: Timestamp) -> Done<O
     let mut statement = db.prepare_cached(
         "SELECT * FROM sessions
          WHERE ended_at IS NULL AND tenant = :tenant AND user = :user AND expires_at > :now
-           AND caller = :caller AND provider = :provider AND scopes = :scopes AND reconnect IS :reconnect
+           AND progress <> 'awaiting_confirmation' AND caller = :caller AND provider = :provider AND scopes = :scopes AND reconnect IS :reconnect
          ORDER BY created_at DESC, id LIMIT 1",
     )?;
     let mut found = statement.query(named_params! {

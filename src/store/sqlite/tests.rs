@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use rusqlite::Connection as Sqlite;
 use tempfile::TempDir;
 
-use super::{OpenError, SqliteStore, grants, schema};
+use super::{OpenError, SqliteStore, grants, replan, schema, upkeep};
 use crate::model::connection::Connection;
 use crate::model::id::{Generation, InstanceId, SlotName, Version};
 use crate::seal::{Keyring, Place};
@@ -77,7 +77,7 @@ async fn a_store_that_is_opened_again_holds_everything() {
     let store = place.open();
     assert_eq!(store.installation().await.unwrap().unwrap().keyring, installation.keyring);
     assert_eq!(store.connection(&made.id).await.unwrap().unwrap().connection, made);
-    assert_eq!(store.next_due().await.unwrap(), Some(later(1800)));
+    assert_eq!(store.next_due(&provider("github")).await.unwrap(), Some(later(1800)));
     assert!(store.take_opening(&opened.state).await.unwrap().is_some());
     assert_eq!(store.pending(&awaited.id).await.unwrap().unwrap().grants.len(), 2);
 }
@@ -93,10 +93,10 @@ async fn what_a_dead_run_had_armed_is_due_at_once() {
     drop(store);
 
     let store = place.open();
-    assert_eq!(store.due(NOW, 10).await.unwrap(), [key(&made)]);
+    assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap(), [key(&made)]);
     let armed = store.arm(&key(&made), first(&made), &lease(&boot(), 90), NOW).await.unwrap();
     assert!(matches!(armed, Armed::Yes { recovery: true }), "{armed:?}");
-    assert!(store.due(NOW, 10).await.unwrap().is_empty());
+    assert!(store.due(&provider("github"), NOW, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -113,13 +113,13 @@ async fn a_second_daemon_is_refused_and_told_which_file_is_locked() {
 }
 
 #[tokio::test]
-async fn closing_leaves_one_file_behind_and_the_lock() {
+async fn closing_leaves_one_file_behind_with_its_lock_and_its_mark() {
     let place = Directory::new();
     let store = place.open();
     connected(&store).await;
     assert!(place.files().len() >= 4, "database, lock, log and index");
     store.close().await.unwrap();
-    let expected = ["grantd.db", "grantd.db.lock"].map(|name| place.0.path().join(name));
+    let expected = ["grantd.db", "grantd.db.lock", "grantd.db.mark"].map(|name| place.0.path().join(name));
     assert_eq!(place.files(), expected);
 }
 
@@ -180,6 +180,24 @@ fn a_newer_or_a_foreign_database_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_gone_or_cut_short_is_not_replaced_by_an_empty_one() {
+    let place = Directory::new();
+    place.open().close().await.unwrap();
+    let whole = fs::read(place.path()).unwrap();
+    for keep in [None, Some(0), Some(1), Some(99), Some(511), Some(4096)] {
+        match keep {
+            None => fs::remove_file(place.path()).unwrap(),
+            Some(keep) => fs::write(place.path(), &whole[..keep]).unwrap(),
+        }
+        let error = SqliteStore::open(&place.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Refused { .. } | OpenError::Damaged(_)), "{keep:?}: {error:?}");
+        assert_eq!(fs::metadata(place.path()).ok().map(|file| file.len()), keep.map(|keep| keep as u64));
+    }
+    fs::write(place.path(), &whole).unwrap();
+    place.open().close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_reported_and_not_replaced() {
     let place = Directory::new();
     let store = place.open();
@@ -235,7 +253,7 @@ async fn one_row_that_makes_no_sense_hides_no_other() {
         let page = store.connections(None, 10).await.unwrap();
         assert_eq!(page.len(), 1, "{damage}");
         assert_eq!(page[0].connection, whole);
-        assert!(store.due(NOW, 10).await.unwrap().contains(&key(&whole)), "{damage}");
+        assert!(store.due(&provider("github"), NOW, 10).await.unwrap().contains(&key(&whole)), "{damage}");
     }
 }
 
@@ -250,15 +268,28 @@ fn what_is_due_and_what_was_left_behind_is_answered_from_an_index() {
         steps.collect::<Result<_, _>>().unwrap()
     };
     for statement in [
-        grants::DUE.replace("?1", "0").replace("?2", "10"),
-        "SELECT min(due_at) FROM grants WHERE due_at IS NOT NULL".to_owned(),
+        grants::DUE.replace("?1", "''").replace("?2", "0").replace("?3", "10"),
+        grants::SERVING.replace("?1", "''").replace("?2", "10"),
+        "SELECT min(due_at) FROM grants WHERE provider = '' AND due_at IS NOT NULL".to_owned(),
     ] {
-        let steps = plan(&statement);
+        let steps: Vec<_> = plan(&statement).into_iter().filter(|step| step.contains("grants")).collect();
         assert!(steps.len() == 1 && steps[0].contains("COVERING INDEX grants_due"), "{steps:?}");
+    }
+    for (statement, index) in [(upkeep::ENDING, "grants_ending"), (upkeep::NEEDING_PERSON, "grants_ending")] {
+        let steps =
+            plan(&["?1", "?2", "?3", "?4", "?5"].iter().fold(statement.to_owned(), |sql, at| sql.replace(at, "0")));
+        assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}");
+        assert!(!steps.iter().any(|step| step == "SCAN grants" || step == "SCAN connections"), "{steps:?}");
     }
     let steps = plan(grants::RECOVER);
     assert!(steps.iter().any(|step| step.contains("INDEX grants_leased")), "{steps:?}");
     assert!(!steps.iter().any(|step| step == "SCAN grants"), "{steps:?}");
+    for (step, index) in replan::steps().iter().zip(["grants_leased", "grants_issued", "grants_failing"]) {
+        let names = [":leased_until", ":believed_until", ":waits_until", ":spread", ":now"];
+        let steps = plan(&names.iter().fold(step.clone(), |step, name| step.replace(name, "7")));
+        assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}");
+        assert!(!steps.iter().any(|step| step == "SCAN grants"), "{steps:?}");
+    }
 }
 
 #[test]

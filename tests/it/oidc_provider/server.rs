@@ -31,11 +31,16 @@ pub struct Server {
 impl Server {
     /// Starts it for one client, which may come back to this address only.
     pub async fn start(redirect_uri: &str) -> Self {
+        Self::start_away(redirect_uri, 0).await
+    }
+
+    /// As [`start`](Self::start), with requests and answers that are on their way for up to so many milliseconds each.
+    pub async fn start_away(redirect_uri: &str, distance: u32) -> Self {
         let home = home();
         assert!(home.join("node_modules/oidc-provider").is_dir(), "tests/oidc-provider has no packages. {INSTALL}");
         let mut child = Command::new("node")
             .arg("server.mjs")
-            .args(["--redirect-uri", redirect_uri, "--access-ttl", "5"])
+            .args(["--redirect-uri", redirect_uri, "--access-ttl", "5", "--distance", &distance.to_string()])
             .current_dir(home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -70,6 +75,11 @@ impl Server {
     pub fn count(&self, event: &str, grant_type: &str) -> usize {
         let is = |told: &&Value| told["event"] == event && (grant_type.is_empty() || told["grant_type"] == grant_type);
         self.events.lock().unwrap().iter().filter(is).count()
+    }
+
+    /// Everything of this kind that happened, in order.
+    pub fn events(&self, event: &str) -> Vec<Value> {
+        self.events.lock().unwrap().iter().filter(|told| told["event"] == event).cloned().collect()
     }
 
     /// Everything that happened, for the message of a test that fails.

@@ -66,10 +66,15 @@ impl Daemon {
 
     /// Starts again in the same home.
     pub async fn restart(&mut self) {
+        self.revive();
+        self.wait_until_ready().await;
+    }
+
+    /// As [`restart`](Self::restart), without waiting until it answers.
+    pub fn revive(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
         self.child = self.launch.spawn(&self.home);
-        self.wait_until_ready().await;
     }
 
     /// Sends a signal such as `TERM` or `HUP`.
@@ -113,7 +118,22 @@ impl Daemon {
         self.post("/v1/token", body).await
     }
 
-    async fn wait_until_ready(&mut self) {
+    /// Waits until it answers or has ended, and says whether it answers.
+    pub async fn starts(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.child.try_wait().unwrap().is_none() {
+            if matches!(ask::ask(&self.home.socket(), "GET", "/v1/health", None).await, Ok(answer) if matches!(answer.status, 200 | 503))
+            {
+                return true;
+            }
+            assert!(Instant::now() < deadline, "the daemon does not answer; its log:\n{}", self.log());
+            sleep(Duration::from_millis(10)).await;
+        }
+        false
+    }
+
+    /// Waits until it answers. Fails if it ends instead.
+    pub async fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use grantd::sandbox::{DEFAULT_CLIENT, DEFAULT_SECRET, Sandbox, definition};
+use grantd::sandbox::{DEFAULT_CLIENT, DEFAULT_SECRET, Rotation, Sandbox, definition};
 use tempfile::TempDir;
 
 /// A home directory. It goes when it is dropped.
@@ -72,6 +72,17 @@ impl Home {
             assert!(text.contains(from), "the definition has no `{from}`");
             text.replace(from, to)
         });
+    }
+
+    /// Makes the definition say how the sandbox rotates.
+    pub fn tell(&self, rotation: Rotation) {
+        let word = match rotation {
+            Rotation::SingleUse { .. } => return,
+            Rotation::MultiValid => "multi_valid",
+            Rotation::Static => "static",
+        };
+        self.redefine("rotation: single_use", &format!("rotation: {word}"));
+        self.redefine("after_ambiguous: once", "after_ambiguous: safe");
     }
 
     /// Writes the configuration with one provider, the sandbox, under the name `sandbox`.

@@ -3,6 +3,7 @@
 pub mod aftermath;
 pub mod ask;
 pub mod daemon;
+pub mod dice;
 pub mod home;
 pub mod journey;
 pub mod launch;

@@ -1,6 +1,7 @@
 //! Many connections at once, put into the store of a daemon that is not running, as if a person had confirmed each.
 
 use std::fs;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -14,11 +15,11 @@ use grantd::model::provider::rules::RefreshRules;
 use grantd::model::scope::ScopeSet;
 use grantd::model::session::{CONNECT_TTL, ConnectSession, Progress};
 use grantd::model::subject::Subject;
-use grantd::sandbox::{DEFAULT_CLIENT, Issued};
+use grantd::sandbox::{DEFAULT_CLIENT, Fingerprint, Issued};
 use grantd::seal::{Keyring, RootKey};
 use grantd::store::Store as _;
 use grantd::store::records::{
-    Confirmed, ConfirmedConnection, GrantKey, NewGrant, Opening, Pending, PendingGrant, first_version,
+    Confirmed, ConfirmedConnection, Ends, GrantKey, NewGrant, Opening, Pending, PendingGrant, first_version,
 };
 use grantd::store::sqlite::SqliteStore;
 
@@ -32,11 +33,18 @@ impl World {
     pub async fn stock(&mut self, count: usize, lifetime: Duration) {
         self.daemon.signal("TERM");
         assert!(self.daemon.ended().await.success());
-        let stock = Stock::open(self).await;
-        stream::iter(0..count).for_each_concurrent(100, |index| stock.add(self, index, lifetime)).await;
-        stock.store.close().await.unwrap();
-        drop(stock);
+        self.stock_while_away(0..count, lifetime).await;
         self.daemon.restart().await;
+    }
+
+    /// As [`stock`](Self::stock), with the accounts of these numbers, while the daemon is not running. Tells the first access
+    /// token of each.
+    pub async fn stock_while_away(&self, indexes: Range<usize>, lifetime: Duration) -> Vec<Fingerprint> {
+        let stock = Stock::open(self).await;
+        let added = stream::iter(indexes).map(|index| stock.add(self, index, lifetime));
+        let tokens = added.buffered(100).collect().await;
+        stock.store.close().await.unwrap();
+        tokens
     }
 }
 
@@ -57,9 +65,10 @@ impl Stock {
         Self { store, keyring, subject }
     }
 
-    async fn add(&self, world: &World, index: usize, lifetime: Duration) {
+    async fn add(&self, world: &World, index: usize, lifetime: Duration) -> Fingerprint {
         let scopes: Vec<&str> = SCOPES.split(' ').collect();
         let issued = world.sandbox.give(DEFAULT_CLIENT, "u-1001", &scopes).unwrap();
+        let token = Fingerprint::of(issued.access.expose());
         let now = SystemClock.now();
         let account = Account { id: format!("stock-{index}"), name: format!("stock-{index}@sandbox.example") };
         let connection = Connection {
@@ -71,6 +80,8 @@ impl Stock {
             epoch: Epoch(1),
             scopes: ScopeSet::read(SCOPES, ' '),
             created_at: now,
+            confirmed_at: now,
+            used_at: None,
         };
         let grant = self.sealed(&connection, issued, lifetime);
         let session = ConnectSession {
@@ -118,13 +129,14 @@ impl Stock {
             grants: vec![(SlotName::main(), grant)],
         };
         assert_eq!(self.store.confirm(&confirmed, now).await.unwrap(), Confirmed::Yes);
+        token
     }
 
     fn sealed(&self, connection: &Connection, issued: Issued, lifetime: Duration) -> NewGrant {
         let (slot, version, now) = (SlotName::main(), first_version(connection.epoch), SystemClock.now());
         let owner = Owner::connection(connection, version);
         let key = GrantKey { connection: connection.id.clone(), slot: slot.clone() };
-        let life = Life { issued_at: now, expires_at: Some(now.after(lifetime)) };
+        let life = Life { issued_at: now, expires_at: Some(now.after(lifetime)), refresh_expires_at: None };
         NewGrant {
             token_id: TokenId::random(),
             access: owner.seal_access(&self.keyring, &slot, &issued.access),
@@ -134,6 +146,7 @@ impl Stock {
             expires_at: life.expires_at,
             refresh_expires_at: None,
             renew_at: schedule::renew_at(&RefreshRules::default(), &key, version, life),
+            ends: Ends::default(),
         }
     }
 }
