@@ -16,6 +16,7 @@ mod forecast;
 mod guards;
 mod isolation;
 mod kills;
+mod machine;
 mod metrics;
 mod oidc_provider;
 mod pages;
