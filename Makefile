@@ -32,7 +32,7 @@ help: ## list the targets
 test: tools $(OIDC)/node_modules/.package-lock.json ## everything that has to hold before a change is taken
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --features failpoints --lib -- -D warnings
+	$(CARGO) clippy --locked --features failpoints --lib --test chaos -- -D warnings
 	$(CARGO) test --locked
 	@$(MAKE) --no-print-directory units
 	@echo "make test: everything holds"
@@ -40,6 +40,11 @@ test: tools $(OIDC)/node_modules/.package-lock.json ## everything that has to ho
 .PHONY: layers
 layers: ## only the rules of the source tree
 	$(CARGO) test --locked --test layers
+
+# ONLY=keep. plays the cells with that in their name; SEED=1 repeats a run.
+.PHONY: chaos
+chaos: ## strike the daemon at every failpoint and count what is lost
+	SEED=$(SEED) $(CARGO) test --locked --features failpoints --test chaos -- "$(ONLY)"
 
 .PHONY: units
 units: ## the sandbox of the systemd unit
