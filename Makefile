@@ -20,7 +20,7 @@ OIDC := tests/oidc-provider
 # In tenths, as systemd-analyze wants it.
 MOST_EXPOSURE := 15
 SCHEMAS := $(wildcard schemas/*.json)
-BENCHES := $(filter-out socket,$(basename $(notdir $(wildcard benches/*.rs))))
+BENCHES := $(filter-out refresh socket,$(basename $(notdir $(wildcard benches/*.rs))))
 
 .PHONY: help
 help: ## list the targets
@@ -84,11 +84,16 @@ $(OIDC)/node_modules/.package-lock.json: $(OIDC)/package.json $(OIDC)/package-lo
 .PHONY: bench
 bench: ## every benchmark; the socket last
 	$(if $(BENCHES),$(CARGO) bench --locked $(addprefix --bench ,$(BENCHES)))
+	@$(MAKE) --no-print-directory bench-refresh
 	@$(MAKE) --no-print-directory bench-socket
 
 .PHONY: bench-socket
 bench-socket: ## a cached token over the socket against an empty route of the same server
 	$(CARGO) bench --locked --bench socket
+
+.PHONY: bench-refresh
+bench-refresh: ## durable refreshes a second, and what a million stored connections cost
+	$(CARGO) bench --locked --bench refresh
 
 ## Installation
 
