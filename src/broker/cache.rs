@@ -49,6 +49,8 @@ pub struct Held {
     pub connection: Connection,
     /// Its grants, by slot.
     pub grants: Vec<HeldGrant>,
+    /// Whether a grant of it is stored that does not open.
+    pub is_damaged: bool,
     /// When it was last used.
     pub used: Arc<LastUse>,
 }

@@ -14,6 +14,8 @@ use crate::model::token::Freshness;
 pub enum Lack<'s> {
     /// Several accounts are connected, and the request names none.
     AccountAmbiguous,
+    /// What is stored of the grant does not open.
+    Damaged,
     /// No account is connected.
     NotConnected,
     /// The connection has to be connected again.
@@ -64,7 +66,9 @@ fn grant<'s>(request: &TokenRequest, provider: &Provider, held: &'s Held) -> Res
     };
     let mut wanted = held.grants.iter().filter(|grant| slot.is_none_or(|slot| grant.granted.slot == *slot));
     let by_order = provider.slots.iter().find_map(|rule| wanted.clone().find(|grant| grant.granted.slot == rule.name));
-    by_order.or_else(|| wanted.next()).ok_or_else(|| Lack::Scopes(held, request.scopes.clone()))
+    by_order
+        .or_else(|| wanted.next())
+        .ok_or_else(|| if held.is_damaged { Lack::Damaged } else { Lack::Scopes(held, request.scopes.clone()) })
 }
 
 /// What to do with a grant.
@@ -123,9 +127,11 @@ mod tests {
 
     use super::*;
     use crate::broker::cache::Granted;
-    use crate::model::connection::Account;
-    use crate::model::id::{ConnectionId, Generation, SlotName, Version};
+    use crate::broker::usage::Usage;
+    use crate::model::connection::{Account, Connection};
+    use crate::model::id::{ConnectionId, Epoch, Generation, SlotName, Version};
     use crate::model::secret::AccessToken;
+    use crate::model::subject::Subject;
     use crate::model::time::Timestamp;
     use crate::model::token::IssuedToken;
 
@@ -162,6 +168,33 @@ mod tests {
             purpose: None,
             connect: true,
         }
+    }
+
+    #[test]
+    fn a_grant_that_does_not_open_is_not_called_a_lack_of_scopes() {
+        let provider = crate::oauth::quirk::tests::plain_provider();
+        let lack = |is_damaged| {
+            let connection = Connection {
+                id: ConnectionId::random(),
+                subject: Subject::from_uid(1),
+                provider: "p".parse().unwrap(),
+                account: Account { id: "1".to_owned(), name: "a".to_owned() },
+                state: State::Active,
+                epoch: Epoch(1),
+                scopes: ScopeSet::default(),
+                created_at: Timestamp::default(),
+                confirmed_at: Timestamp::default(),
+                used_at: None,
+            };
+            let used = Usage::default().of(&connection);
+            let shelf = vec![Arc::new(Held { connection, grants: Vec::new(), is_damaged, used })];
+            match choose(&request(None), &provider, &shelf) {
+                Err(Lack::Damaged) => "damaged",
+                Err(Lack::Scopes(..)) => "scopes",
+                _ => "something else",
+            }
+        };
+        assert_eq!([lack(true), lack(false)], ["damaged", "scopes"]);
     }
 
     #[test]

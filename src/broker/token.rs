@@ -158,7 +158,8 @@ impl Broker {
     /// Opens what is stored. A grant that does not open is left out, loudly: it is damaged, and the others serve.
     fn opened(&self, stored: StoredConnection) -> Held {
         let StoredConnection { connection, grants } = stored;
-        let grants = grants
+        let stored = grants.len();
+        let grants: Vec<HeldGrant> = grants
             .into_iter()
             .filter_map(|grant| {
                 let opened = self
@@ -170,7 +171,7 @@ impl Broker {
                 Some(HeldGrant { failing: grant.failures > 0, ..opened })
             })
             .collect();
-        Held { used: self.usage.of(&connection), connection, grants }
+        Held { used: self.usage.of(&connection), connection, is_damaged: grants.len() < stored, grants }
     }
 
     /// What the caller is told about what is lacking, with a link for the person who can mend it.
@@ -183,6 +184,8 @@ impl Broker {
     ) -> Result<BrokerError, BrokerError> {
         let provider = request.provider.clone();
         Ok(match lack {
+            // What is wrong has been logged; a person who agrees to more would not mend it.
+            Lack::Damaged => BrokerError::Internal,
             Lack::AccountAmbiguous => BrokerError::AccountAmbiguous { accounts: accounts(shelf) },
             Lack::NotConnected => {
                 BrokerError::ConnectionRequired { provider, prompt: self.prompt(caller, request, None).await? }
