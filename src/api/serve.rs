@@ -30,7 +30,7 @@ use crate::model::caller::Peer;
 const HEAD_MAX: usize = 16 * 1024;
 /// How long to let descriptors come free before accepting again.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// How long a peer that is refused may take to hear why.
+/// How long a peer that is refused may take to ask, and again to hear why it is not answered.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many peers may be hearing it at once.
 const LEAVING_MAX: usize = 64;
@@ -198,17 +198,20 @@ fn identify(stream: &UnixStream, own_uid: u32, census: &Arc<Census>) -> Result<(
     Ok((asker, place))
 }
 
-/// Says why and hangs up, once the peer has heard it: a peer that is cut off while it still writes its request would see a
-/// broken pipe in place of the reason. Of those who leave slowly there are only so many; one more is cut off.
-fn refuse(stream: UnixStream, why: &'static [u8], leaving: &Arc<Semaphore>) {
+/// Says why and hangs up, once the peer has asked and heard it: a client library takes an answer that comes before its
+/// request for an error, and a peer that is cut off while it still writes would see a broken pipe in place of the reason.
+/// Of those who leave slowly there are only so many; one more is cut off.
+fn refuse(mut stream: UnixStream, why: &'static [u8], leaving: &Arc<Semaphore>) {
     let Ok(place) = Arc::clone(leaving).try_acquire_owned() else { return };
     tokio::spawn(async move {
         let _place = place;
-        let _ = timeout(FAREWELL, farewell(stream, why)).await;
+        // What is asked does not matter, and `readable` says yes before there is anything to read.
+        let _ = timeout(FAREWELL, stream.read(&mut [0; 1024])).await;
+        let _ = timeout(FAREWELL, farewell(&mut stream, why)).await;
     });
 }
 
-async fn farewell(mut stream: UnixStream, why: &[u8]) -> io::Result<()> {
+async fn farewell(stream: &mut UnixStream, why: &[u8]) -> io::Result<()> {
     stream.write_all(why).await?;
     stream.shutdown().await?;
     let mut unread = [0; 1024];
@@ -336,6 +339,20 @@ mod tests {
         second.readable().await.unwrap();
         let refused = ask(&mut second, CLOSE).await;
         assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_hears_why_also_through_a_client_that_takes_an_early_answer_for_an_error() {
+        let running = start(Limits { per_uid: 1, ..limits() });
+        let mut first = dial(running.dir.path()).await;
+        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        first.read_u8().await.unwrap();
+        let second = dial(running.dir.path()).await;
+        let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(second)).await.unwrap();
+        tokio::spawn(connection);
+        sleep(Duration::from_millis(50)).await;
+        let request = Request::builder().uri("/").header("host", "x").body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(client.send_request(request).await.unwrap().status(), 503);
     }
 
     async fn rest_of(running: &Running) -> String {
