@@ -25,6 +25,8 @@ pub enum ExitCode {
     Unreachable = 7,
     /// The configuration is wrong (`EX_CONFIG` of sysexits).
     Configuration = 78,
+    /// Nobody reads the output any more, as in `grantd provider show | head`; what a shell reports for SIGPIPE.
+    Closed = 141,
 }
 
 impl From<ExitCode> for std::process::ExitCode {
@@ -58,11 +60,14 @@ impl CliError {
         self
     }
 
-    /// Writes the error as a person reads it.
+    /// Writes the error as a person reads it. A reader who has left has had enough and is told nothing.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.code == ExitCode::Closed {
+            return Ok(());
+        }
         writeln!(to, "grantd: {}", self.message)?;
         match &self.hint {
             Some(hint) => writeln!(to, "{hint}"),
@@ -82,6 +87,7 @@ impl std::error::Error for CliError {}
 impl From<io::Error> for CliError {
     /// A terminal or pipe that cannot be written to.
     fn from(error: io::Error) -> Self {
-        Self::new(ExitCode::Failure, format!("cannot write: {error}"))
+        let code = if error.kind() == io::ErrorKind::BrokenPipe { ExitCode::Closed } else { ExitCode::Failure };
+        Self::new(code, format!("cannot write: {error}"))
     }
 }

@@ -70,7 +70,7 @@ impl From<ProviderError> for CliError {
     fn from(error: ProviderError) -> Self {
         let code = match error {
             ProviderError::Catalog(_) | ProviderError::Definitions(_) => ExitCode::Configuration,
-            ProviderError::Output(_) => ExitCode::Failure,
+            ProviderError::Output(error) => return Self::from(error),
             ProviderError::Usage(_) => ExitCode::Usage,
         };
         Self::new(code, error.to_string())

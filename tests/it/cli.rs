@@ -54,6 +54,17 @@ fn every_command_has_a_transcript() {
 }
 
 #[test]
+fn a_reader_who_leaves_early_is_no_error_to_talk_about() {
+    let home = Home::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Daemon::command(&home);
+    let ended =
+        command.args(["provider", "list"]).stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(141), ""));
+}
+
+#[test]
 fn what_goes_wrong_says_what_to_do_as_the_transcript_shows() {
     let home = Home::new();
     fs::remove_file(home.config()).unwrap();
