@@ -16,6 +16,9 @@ use crate::model::time::Timestamp;
 /// Why an ID token is not believed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdTokenError {
+    /// A claim says what the definition does not let pass, such as another directory.
+    #[error("has a claim that is not allowed here")]
+    Claim,
     /// Signature, audience, nonce, expiry or algorithm is wrong.
     #[error("failed its checks")]
     Check,
@@ -83,6 +86,9 @@ pub fn verify(token: &str, keys: &[u8], expected: &Expected<'_>) -> Result<Value
         _ => Err("the nonce is not the one that was sent".to_owned()),
     };
     parsed.claims(&verifier, nonce).map_err(|_| IdTokenError::Check)?;
+    if !expected.rules.claims.iter().all(|rule| rule.allows(&claims)) {
+        return Err(IdTokenError::Claim);
+    }
     Ok(claims)
 }
 
@@ -215,11 +221,27 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_the_definition_does_not_let_pass_refuses_the_token() {
+        let signer = Signer::new();
+        let token = signer.sign(&header(), &claims());
+        for (rule, result) in [
+            (json!({"claim": "tid", "one_of": ["t-1"]}), Ok(())),
+            (json!({"claim": "tid", "one_of": ["t-2"]}), Err(IdTokenError::Claim)),
+            (json!({"claim": "tid", "none_of": ["t-1"]}), Err(IdTokenError::Claim)),
+            (json!({"claim": "hd", "none_of": ["t-1"]}), Err(IdTokenError::Claim)),
+        ] {
+            let rules: IdTokenRules = serde_json::from_value(json!({"claims": [rule]})).unwrap();
+            assert_eq!(check(&token, &signer.jwks("k1"), &rules).map(drop), result, "{rule}");
+        }
+    }
+
+    #[test]
     fn a_templated_issuer_is_bound_to_the_tokens_own_tenant() {
         let signer = Signer::new();
         let rules = IdTokenRules {
             issuer_template: Some("https://login.example/{tid}/v2.0".to_owned()),
             issuer_claim: Some("tid".to_owned()),
+            claims: Vec::new(),
         };
         let mut theirs = claims();
         theirs["iss"] = json!("https://login.example/t-1/v2.0");
