@@ -1,6 +1,9 @@
 //! Every recorded exchange through the compiled-in definition of its provider, and every error code of a definition in a
 //! recorded exchange.
 
+#[path = "../../fuzz/entries.rs"]
+mod entries;
+mod mutation;
 mod record;
 mod replay;
 
