@@ -3,9 +3,11 @@
 
 #[path = "../../fuzz/entries.rs"]
 mod entries;
+mod identity;
 mod mutation;
 mod record;
 mod replay;
+mod requests;
 
 use std::collections::BTreeSet;
 

@@ -129,7 +129,7 @@ fn refusal(refused: &Refused) -> Value {
     found
 }
 
-fn client(provider: &Provider) -> Client {
+pub(crate) fn client(provider: &Provider) -> Client {
     let secret = match (provider.client_kind, provider.client_auth) {
         (ClientKind::Public, _) | (_, ClientAuth::PrivateKeyJwt) => None,
         (ClientKind::Confidential, _) => Some(ClientSecret::new("_MARK_secret").unwrap()),
