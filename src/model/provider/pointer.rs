@@ -130,11 +130,12 @@ fn choice_from(text: &str) -> Result<Part, TemplateError> {
     Ok(Part::Choice { pointers, optional })
 }
 
-/// Text and numbers as text; an object or a list has no plain form.
+/// Text and whole numbers as text. An object or a list has no plain form, and a fraction may have lost digits on the way: two
+/// accounts could become one.
 fn plain(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
+        serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
     }
 }
@@ -159,13 +160,14 @@ mod tests {
 
     #[test]
     fn a_template_takes_the_first_pointer_that_finds_something() {
-        let value = json!({"id": 7, "team": {"id": "T0"}, "enterprise": null, "deep": {}});
+        let value = json!({"id": 7, "team": {"id": "T0"}, "enterprise": null, "deep": {}, "huge": 1e30});
         for (template, expected) in [
             ("{/id}", Some("7")),
             ("{/enterprise/id|}:{/team/id|}", Some(":T0")),
             ("{/nothing|/team/id}", Some("T0")),
             ("{/enterprise}", None),
             ("{/deep}", None),
+            ("{/huge}", None),
             ("plain", Some("plain")),
         ] {
             let template: PointerTemplate = template.parse().unwrap();
