@@ -1,7 +1,7 @@
 //! The use cases: what grantd does, free of HTTP and of SQL.
 //!
 //! One file per use case: [`token`] hands out, [`renew`] refreshes, [`connect`], [`callback`] and [`confirm`] bring a
-//! connection into the world and [`disconnect`] ends it. They share the parts that are kept here.
+//! connection into the world, [`device`] and [`terminal`] without a browser of this machine, and [`disconnect`] ends it. They share the parts that are kept here.
 //!
 //! A refresh is spread over several files. [`flight`] makes one of many, [`lane`] says who may send, [`renew`] sends, [`keep`]
 //! keeps what came, with [`unsettled`] for what the store does not know yet; [`verdict`] and [`incident`] say what a failure
@@ -13,6 +13,7 @@ pub mod callback;
 pub mod choice;
 pub mod confirm;
 pub mod connect;
+pub mod device;
 pub mod disconnect;
 pub mod due;
 pub mod error;
@@ -34,6 +35,7 @@ pub mod renew;
 pub mod replan;
 pub mod restore;
 pub mod schedule;
+pub mod terminal;
 pub mod ticker;
 pub mod ticket;
 pub mod token;

@@ -168,6 +168,9 @@ impl Daemon {
         });
         broker.check_clock().await?;
         broker.take_up_spool().await;
+        if let Err(error) = broker.resume_devices().await {
+            warn!(%error, "Cannot go on with what people were connecting when the daemon ended");
+        }
         let settings = Running { limits: settings.limits, timetable: settings.timetable };
         Ok(Self { broker, api, socket_file, pages, settings })
     }

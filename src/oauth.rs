@@ -6,6 +6,8 @@
 
 pub mod answer;
 pub mod authorize;
+pub mod callback;
+pub mod device;
 pub mod exchange;
 pub mod id_token;
 pub mod identity;

@@ -20,8 +20,8 @@ use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease,
+    NewGrant, Opening, Pending, Replaced, Replan, StoredConnection,
 };
 
 /// Why the store could not do it.
@@ -67,19 +67,33 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a new connect session, as `pending`.
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError>;
 
+    /// Keeps a new connect session, as `opened`, that goes on by a device flow.
+    async fn put_device_session(&self, session: &ConnectSession, opening: &DeviceOpening) -> Result<(), StoreError>;
+
+    /// What the device flow of an opened session is gone on with; `None` if it has none, or has moved on.
+    async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError>;
+
+    /// Every session that goes on by a device flow, expired or not.
+    async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError>;
+
     /// A connect session, unless it is not there. An expired one is returned as it is.
     async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError>;
 
     /// The latest session that has neither ended nor expired and asks for the same: same subject, caller, provider, scopes and
-    /// reconnect. Not one that awaits confirmation: it belongs to a browser, which may be gone, and no other can finish it.
+    /// reconnect. Not one that awaits confirmation: it belongs to a browser, which may be gone, and no other can finish it. Nor
+    /// one that goes on by a device flow, which is a terminal's.
     async fn same_session(&self, like: &ConnectSession, now: Timestamp) -> Result<Option<ConnectSession>, StoreError>;
 
     /// How many sessions of this subject have neither ended nor expired.
     async fn open_sessions(&self, subject: &Subject, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Keeps what the callback will be checked against and moves a pending or opened session to `opened`. An earlier
-    /// opening of the same session is replaced. Says whether there was such a session that has not expired.
+    /// opening of the same session is replaced. Says whether there was such a session that has not expired and does not go on
+    /// by a device flow.
     async fn open_session(&self, id: &ConnectId, opening: &Opening, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// What the callback of an opened session will be checked against. To look only: whoever acts on it has to take it.
+    async fn opening(&self, id: &ConnectId) -> Result<Option<Opening>, StoreError>;
 
     /// Takes the opening that belongs to this digest of a `state`: whoever comes second gets nothing, and so does who comes
     /// after the session has moved on or ended. It may have expired.

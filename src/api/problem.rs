@@ -10,7 +10,7 @@ use crate::api::input::Invalid;
 use crate::api::wire::ProblemBody;
 use crate::api::{invitation, reply};
 use crate::broker::connect::Prompt;
-use crate::broker::error::BrokerError;
+use crate::broker::error::{BrokerError, PageError};
 use crate::broker::registry::Registry;
 use crate::model::id::{ProviderId, RequestId};
 use crate::store::StoreError;
@@ -156,6 +156,14 @@ impl Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests: try again later.")
                     .with(Header::RetryAfter(retry_after))
             }
+            BrokerError::NoDeviceCode { retry_after } => {
+                let why = "The provider gave no code to enter now.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", why)
+                    .with(Header::RetryAfter(retry_after))
+            }
+            BrokerError::NoDeviceFlow => {
+                Self::from(Invalid::field("device", "cannot be asked for: this provider has no device flow"))
+            }
             BrokerError::NotFound => Self::not_found(),
             BrokerError::ProviderError { code } => {
                 let why = "The provider refused grantd's registration: an operator has to correct it.";
@@ -193,6 +201,24 @@ impl Problem {
                 "No such provider is configured; `GET /v1/providers` lists those that are.",
             ),
             BrokerError::UnknownSlot => Self::from(Invalid::field("slot", "is not one of this provider's")),
+        }
+    }
+
+    /// Why a step of a connect session over the socket was not taken.
+    #[must_use]
+    pub fn from_session(error: PageError) -> Self {
+        match error {
+            PageError::Internal => Self::internal(),
+            PageError::NotFound | PageError::OtherPerson => Self::not_found(),
+            PageError::OtherBrowser => Self::new(
+                StatusCode::FORBIDDEN,
+                "wrong_proof",
+                "This is not the proof that the session was begun with.",
+            ),
+            PageError::Used => {
+                let why = "The session has moved on or ended, or the answer was used before: look at the session.";
+                Self::new(StatusCode::GONE, "already_used", why)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use url::Url;
 use crate::model::connection::Account;
 use crate::model::id::{CallerName, ConnectId, ConnectionId, ProviderId, SlotName, TokenId};
 use crate::model::scope::ScopeSet;
-use crate::model::secret::AccessToken;
+use crate::model::secret::{AccessToken, Proof};
 use crate::model::subject::Subject;
 
 /// The body of `POST /v1/token`.
@@ -74,6 +74,27 @@ pub struct ConnectBody {
     /// Whether the caller opens a browser itself and wants the link that proves it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<bool>,
+    /// Whether it goes on by a device flow, without a browser on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<bool>,
+}
+
+/// The body of `POST /v1/connect/{id}/confirm`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ConfirmBody {
+    /// What the session was begun with.
+    #[serde(with = "proof")]
+    pub proof: Proof,
+}
+
+/// The body of `POST /v1/connect/{id}/callback`.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct CallbackBody {
+    /// The address that the provider sent the browser to. It holds a code and is not printed.
+    pub url: String,
+    /// What the session was begun with.
+    #[serde(with = "proof")]
+    pub proof: Proof,
 }
 
 /// A connect session, in the same words as the 409 that may have brought it.
@@ -101,9 +122,55 @@ pub struct SessionBody {
     /// The account, once it has come back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+    /// What it was given, while that waits for the person's word; may be less than was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub granted: Option<ScopeSet>,
     /// The connection, once it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionId>,
+    /// Whether this provider can be connected by a device flow.
+    #[serde(default)]
+    pub device_flow: bool,
+    /// What the person has to do, where it was asked for with `device`. The code to enter is `user_code`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceBody>,
+    /// Where the person goes, where the session was begun with `start`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorize: Option<AuthorizeBody>,
+    /// Shows that whoever goes on is who began; given once, to whoever began over the socket. Never show, log or store it.
+    #[serde(skip_serializing_if = "Option::is_none", with = "proof::optional", default)]
+    pub proof: Option<Proof>,
+}
+
+/// What a person has to do in a device flow (RFC 8628 section 3.2).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DeviceBody {
+    /// What to enter.
+    pub user_code: String,
+    /// Where to enter it.
+    pub verification_uri: Url,
+    /// The same with the code in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification_uri_complete: Option<Url>,
+    /// How many seconds the daemon waits between two polls of the provider, to begin with.
+    pub interval: u64,
+    /// When the code dies.
+    pub expires_at: i64,
+}
+
+/// Where the person goes, and where the provider will send the browser.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct AuthorizeBody {
+    /// The provider's page. It leads straight to the provider: show it only to the person who was told who asks and for what.
+    pub url: Url,
+    /// Where the address begins that has to be given back.
+    pub redirect_uri: Url,
+}
+
+impl std::fmt::Debug for AuthorizeBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AuthorizeBody([redacted])")
+    }
 }
 
 /// The answer of `GET /v1/connections`.
@@ -356,4 +423,32 @@ pub struct ElicitationBody {
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<AccessToken, D::Error> {
     AccessToken::new(String::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
+/// A proof as text, on its way from the one to the other.
+mod proof {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::model::secret::Proof;
+
+    pub(super) fn serialize<S: Serializer>(proof: &Proof, to: S) -> Result<S::Ok, S::Error> {
+        proof.expose().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Proof, D::Error> {
+        Proof::new(String::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+
+    pub(super) mod optional {
+        use super::{Deserialize, Deserializer, Proof, Serialize, Serializer};
+
+        pub(in super::super) fn serialize<S: Serializer>(proof: &Option<Proof>, to: S) -> Result<S::Ok, S::Error> {
+            proof.as_ref().map(Proof::expose).serialize(to)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Proof>, D::Error> {
+            let text = Option::<String>::deserialize(from)?;
+            text.map(|text| Proof::new(text).map_err(serde::de::Error::custom)).transpose()
+        }
+    }
 }

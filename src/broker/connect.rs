@@ -14,6 +14,7 @@ use crate::model::caller::Caller;
 use crate::model::connection::Account;
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, random_bytes, random_text};
 use crate::model::scope::ScopeSet;
+use crate::model::secret::Proof;
 use crate::model::session::{CONNECT_TTL, ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
@@ -65,6 +66,8 @@ pub struct Visit {
     pub same_browser: bool,
     /// On a reconnect: the account that was connected before.
     pub previous_account: Option<Account>,
+    /// Whether it goes on by a device flow, in a terminal.
+    pub by_device: bool,
 }
 
 /// Where the browser goes, and what it must bring back.
@@ -72,8 +75,8 @@ pub struct Visit {
 pub struct Begun {
     /// The authorization request.
     pub authorize_url: Url,
-    /// The secret for the browser's cookie.
-    pub browser: String,
+    /// What the callback and the confirmation have to come with: a browser keeps it as a cookie.
+    pub proof: Proof,
 }
 
 impl Broker {
@@ -82,6 +85,24 @@ impl Broker {
     /// # Errors
     /// If the provider is not configured, the connection is not the caller's, or too many sessions are open.
     pub async fn connect(self: &Arc<Self>, caller: &Caller, request: ConnectRequest) -> Result<Prompt, BrokerError> {
+        let (_, session) = self.planned(caller, request).await?;
+        let registry = self.registry();
+        let _alone = self.connecting.lock().await;
+        if let Some(same) = self.store.same_session(&session, session.created_at).await? {
+            return Ok(Prompt { connect_url: registry.connect_url(&same.id), session: same });
+        }
+        self.may_open(&session).await?;
+        self.store.put_session(&session).await?;
+        tell(&session);
+        Ok(Prompt { connect_url: registry.connect_url(&session.id), session })
+    }
+
+    /// The session that a request asks for, not kept yet, if the caller may have it.
+    pub(super) async fn planned(
+        &self,
+        caller: &Caller,
+        request: ConnectRequest,
+    ) -> Result<(Arc<Configured>, ConnectSession), BrokerError> {
         let registry = self.registry();
         let configured = registry.providers.get(&request.provider).ok_or(BrokerError::UnknownProvider)?;
         let decision = policy::decide(caller, Action::Use(&caller.subject));
@@ -103,17 +124,15 @@ impl Broker {
             created_at: now,
             expires_at: now.after(CONNECT_TTL),
         };
-        let _alone = self.connecting.lock().await;
-        if let Some(same) = self.store.same_session(&session, now).await? {
-            return Ok(Prompt { connect_url: registry.connect_url(&same.id), session: same });
+        Ok((Arc::clone(configured), session))
+    }
+
+    /// Whether the subject may have one more session.
+    pub(super) async fn may_open(&self, session: &ConnectSession) -> Result<(), BrokerError> {
+        if self.store.open_sessions(&session.subject, session.created_at).await? < self.open_sessions {
+            return Ok(());
         }
-        if self.store.open_sessions(&session.subject, now).await? >= self.open_sessions {
-            return Err(BrokerError::Limited { retry_after: Duration::from_secs(60) });
-        }
-        self.store.put_session(&session).await?;
-        tracing::info!(connect.id = %session.id, provider.id = %session.provider, caller = %session.caller, subject = %session.subject,
-            "`{}` asks to connect {}", session.caller, session.provider);
-        Ok(Prompt { connect_url: registry.connect_url(&session.id), session })
+        Err(BrokerError::Limited { retry_after: Duration::from_secs(60) })
     }
 
     /// What the connection that is to be connected again may do already: a new consent must not take it away.
@@ -143,7 +162,7 @@ impl Broker {
         Ok(Prompt { connect_url: self.registry().connect_url(&session.id), session })
     }
 
-    async fn own_session(&self, caller: &Caller, id: &ConnectId) -> Result<ConnectSession, BrokerError> {
+    pub(super) async fn own_session(&self, caller: &Caller, id: &ConnectId) -> Result<ConnectSession, BrokerError> {
         let session = self.store.session(id).await?.ok_or(BrokerError::NotFound)?;
         if session.subject != caller.subject {
             return Err(BrokerError::NotFound);
@@ -203,6 +222,7 @@ impl Broker {
             redirect_uri: registry.redirect_uri(&session.provider),
             same_browser,
             previous_account,
+            by_device: self.store.device_opening(id).await?.is_some(),
             session,
         })
     }
@@ -227,11 +247,11 @@ impl Broker {
             scopes: &by_slot(configured, &session.scopes),
             reconsent: session.reconnect.is_some(),
         });
-        let browser = random_text::<32>();
+        let proof = new_proof();
         let owner = Owner::session(&session);
         let opening = Opening {
             state: self.keyring.digest("state", asked.state.as_bytes()),
-            browser: self.keyring.digest("browser", browser.as_bytes()),
+            browser: self.keyring.digest("browser", proof.expose().as_bytes()),
             verifier: asked.verifier.map(|verifier| owner.seal_verifier(&self.keyring, &verifier)),
             nonce: asked.nonce,
             redirect_uri: redirect_uri.into(),
@@ -241,12 +261,23 @@ impl Broker {
             return Err(PageError::Used);
         }
         self.sessions_changed();
-        Ok(Begun { authorize_url: asked.url, browser })
+        Ok(Begun { authorize_url: asked.url, proof })
     }
 
     pub(super) async fn page_session(&self, id: &ConnectId) -> Result<ConnectSession, PageError> {
         self.store.session(id).await?.ok_or(PageError::NotFound)
     }
+}
+
+/// Writes down that a session was made.
+pub(super) fn tell(session: &ConnectSession) {
+    tracing::info!(connect.id = %session.id, provider.id = %session.provider, caller = %session.caller, subject = %session.subject,
+        "`{}` asks to connect {}", session.caller, session.provider);
+}
+
+/// 256 bits that nobody else has.
+pub(super) fn new_proof() -> Proof {
+    Proof::new(random_text::<32>()).expect("base64url is visible ASCII")
 }
 
 /// The session as it stands now: one whose time is over has expired, whether or not anybody has noted it.
@@ -264,7 +295,7 @@ pub(super) fn is_among(subject: &Subject, visitors: &[Visitor]) -> bool {
 
 /// Which slot asks for which scopes: what the operator configured for it, and whatever else is wanted in the first slot
 /// that is asked for at all.
-fn by_slot(configured: &Configured, wanted: &ScopeSet) -> BTreeMap<SlotName, ScopeSet> {
+pub(super) fn by_slot(configured: &Configured, wanted: &ScopeSet) -> BTreeMap<SlotName, ScopeSet> {
     let mut slots = configured.scopes.clone();
     let more = configured.all_scopes().missing(wanted);
     let params = &configured.provider.authorize.scope_params;

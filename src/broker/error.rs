@@ -11,6 +11,15 @@ use crate::store::StoreError;
 /// Why a caller did not get what it asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
+    /// The provider gave no device code, for a reason that may pass.
+    #[error("the provider gave no device code")]
+    NoDeviceCode {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The provider has no device flow, or this client of it has none.
+    #[error("no device flow")]
+    NoDeviceFlow,
     /// Several accounts are connected and the request names none.
     #[error("several accounts are connected")]
     AccountAmbiguous {

@@ -54,6 +54,7 @@ const TEXT_MAX: usize = 2048;
 pub(super) fn definition(definition: &Definition) -> Check {
     vars(definition)?;
     client(definition)?;
+    device(definition)?;
     slots(definition)?;
     requests(definition)?;
     identity(definition)?;
@@ -114,6 +115,20 @@ fn client(definition: &Definition) -> Check {
         }
         _ => Ok(()),
     }
+}
+
+fn device(definition: &Definition) -> Check {
+    let rules = &definition.device;
+    for (name, auth) in [("request_auth", rules.request_auth), ("poll_auth", rules.poll_auth)] {
+        let proves = matches!(auth, Some(ClientAuth::Basic | ClientAuth::Post));
+        if proves && definition.client.kind == ClientKind::Public {
+            return fail(member!["device", name], "expected `none`, because the client is public");
+        }
+    }
+    if rules.verification_uri.is_empty() {
+        return fail(member!["device", "verification_uri"], "expected at least one pointer");
+    }
+    Ok(())
 }
 
 fn slots(definition: &Definition) -> Check {

@@ -116,6 +116,7 @@ pub(super) fn provider(definition: Definition, filler: &Filler, settings: &Setti
         pkce: definition.pkce,
         authorize: definition.authorize,
         redirect: definition.redirect,
+        device: definition.device,
         token: definition.token,
         response: definition.response,
         slots: definition.slots,

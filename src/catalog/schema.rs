@@ -10,8 +10,8 @@ use crate::model::client::ClientAuth;
 use crate::model::id::ProviderId;
 use crate::model::provider::pointer::PointerTemplate;
 use crate::model::provider::rules::{
-    Api, AuthorizeRules, Body, Encoding, ErrorRule, IdTokenRules, IssuerRules, Params, Presets, RedirectRules,
-    RefreshRules, ResponseRules, ScopeRules, SlotPlace, SlotRule, TokenKind, TokenRules,
+    Api, AuthorizeRules, Body, DeviceRules, Encoding, ErrorRule, IdTokenRules, IssuerRules, Params, Presets,
+    RedirectRules, RefreshRules, ResponseRules, ScopeRules, SlotPlace, SlotRule, TokenKind, TokenRules,
 };
 use crate::model::provider::{ClientKind, RevokeAuth, RevokeMethod, RevokeReach};
 
@@ -49,6 +49,9 @@ pub struct Definition {
     /// What the provider accepts as redirect URI.
     #[serde(default)]
     pub redirect: RedirectRules,
+    /// What the device flow needs; only with a `device` endpoint.
+    #[serde(default)]
+    pub device: DeviceRules,
     /// What goes into a token request.
     #[serde(default)]
     pub token: TokenRules,

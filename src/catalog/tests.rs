@@ -360,7 +360,7 @@ fn settings_that_do_not_fit_are_refused() {
         ),
         (
             with(&|s| s.variant = Some("oauth".to_owned())),
-            "no variant `oauth`; expected one of `app`, `ghes`, `ghes-app`, `oauth-app`",
+            "no variant `oauth`; expected one of `app`, `device`, `ghes`, `ghes-app`, `oauth-app`",
         ),
         (
             with(&|s| s.vars = BTreeMap::from([("hots".to_owned(), "x".to_owned())])),

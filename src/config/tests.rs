@@ -210,7 +210,7 @@ fn settings_that_do_not_fit_are_told_with_their_place() {
         ),
         (
             "github: {client_id: a, variant: ap}",
-            "g.yaml:2:35: no variant `ap`; expected one of `app`, `ghes`, `ghes-app`, `oauth-app`; did you mean `app`? (at providers.github.variant)",
+            "g.yaml:2:35: no variant `ap`; expected one of `app`, `device`, `ghes`, `ghes-app`, `oauth-app`; did you mean `app`? (at providers.github.variant)",
         ),
         (
             "github: {client_id: a, vars: {host: a/b}}",

@@ -14,8 +14,8 @@ use crate::model::client::ClientAuth;
 use crate::model::id::ProviderId;
 use crate::model::provider::pointer::PointerTemplate;
 use crate::model::provider::rules::{
-    Api, AuthorizeRules, ErrorRule, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules,
-    ScopeRules, SlotRule, TokenRules,
+    Api, AuthorizeRules, DeviceRules, ErrorRule, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules,
+    ResponseRules, ScopeRules, SlotRule, TokenRules,
 };
 use crate::model::provider::rules::{Body, Encoding, TokenKind};
 
@@ -46,6 +46,8 @@ pub struct Provider {
     pub authorize: AuthorizeRules,
     /// What the provider accepts as redirect URI.
     pub redirect: RedirectRules,
+    /// What the device flow needs; it is there if there is a device authorization endpoint.
+    pub device: DeviceRules,
     /// What goes into a token request.
     pub token: TokenRules,
     /// How to read a token response.

@@ -120,7 +120,7 @@ fn text<'v>(pointer: &Pointer, body: &'v Value) -> Option<&'v str> {
 }
 
 /// Seconds as a number, a fraction or a text; `None` if it is none of these or not positive.
-fn lifetime(value: &Value) -> Option<Duration> {
+pub(super) fn lifetime(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,

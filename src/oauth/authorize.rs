@@ -78,7 +78,7 @@ pub fn request(ask: &Authorization<'_>) -> AuthorizationRequest {
 }
 
 /// The parameters that carry scopes, with the scope that asks for a refresh token in the first of them.
-fn scope_params(ask: &Authorization<'_>) -> Vec<(String, String)> {
+pub(super) fn scope_params(ask: &Authorization<'_>) -> Vec<(String, String)> {
     if ask.provider.scopes.managed_by == ScopesManagedBy::App {
         return Vec::new();
     }

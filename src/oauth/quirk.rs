@@ -49,13 +49,13 @@ pub fn incoming(provider: &Provider, response: HttpResponse) -> Result<HttpRespo
 }
 
 /// Whether the body is a token response and no error in disguise: some providers answer errors with status 200.
-fn is_success(provider: &Provider, body: &Value) -> bool {
+pub(super) fn is_success(provider: &Provider, body: &Value) -> bool {
     body.is_object()
         && answer::holds(provider.response.ok_when.as_ref(), body)
         && first_word(&provider.response.error, body).is_none()
 }
 
-fn first_word<'v>(pointers: &[Pointer], body: &'v Value) -> Option<&'v str> {
+pub(super) fn first_word<'v>(pointers: &[Pointer], body: &'v Value) -> Option<&'v str> {
     pointers.iter().find_map(|pointer| pointer.find(body)?.as_str())
 }
 
@@ -79,8 +79,8 @@ pub(crate) mod tests {
     use crate::model::client::ClientAuth;
     use crate::model::id::SlotName;
     use crate::model::provider::rules::{
-        Api, AuthorizeRules, IssuerRules, Match, Presets, RedirectRules, RefreshRules, ResponseRules, ScopeRules,
-        SlotPlace, SlotRule, TokenRules,
+        Api, AuthorizeRules, DeviceRules, IssuerRules, Match, Presets, RedirectRules, RefreshRules, ResponseRules,
+        ScopeRules, SlotPlace, SlotRule, TokenRules,
     };
     use crate::model::provider::{ClientKind, Endpoints, Identity, IdentitySource};
 
@@ -99,6 +99,7 @@ pub(crate) mod tests {
             pkce: true,
             authorize: AuthorizeRules::default(),
             redirect: RedirectRules::default(),
+            device: DeviceRules::default(),
             token: TokenRules::default(),
             response: ResponseRules::default(),
             slots: vec![SlotRule { name: SlotName::main(), places: vec![SlotPlace::default()] }],

@@ -1,6 +1,7 @@
 //! One suite for every backend: what the broker relies on, one sentence each.
 
 mod connections;
+mod devices;
 pub(super) mod fixtures;
 mod refreshing;
 mod replanning;
@@ -46,6 +47,10 @@ conformance! {
     sessions::a_failed_session_gives_back_what_it_held_once,
     sessions::every_failure_is_kept_as_it_is,
     sessions::overdue_sessions_are_found_and_ended_ones_pruned,
+    sessions::an_opening_can_be_looked_at_without_being_taken,
+    devices::a_device_flow_is_kept_as_it_was_made_until_the_session_moves_on,
+    devices::a_device_flow_is_nobody_elses_session_and_opens_no_other_way,
+    devices::an_ended_session_forgets_its_device_code,
     connections::a_store_belongs_to_whoever_installs_first,
     connections::a_confirmation_makes_a_connection_and_ends_the_session,
     connections::only_a_waiting_session_can_be_confirmed,

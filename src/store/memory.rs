@@ -1,5 +1,6 @@
 //! The store in memory: what a test uses, and what the other backends are held against. It forgets everything.
 
+mod sessions;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,8 @@ use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease,
+    NewGrant, Opening, Pending, Replaced, Replan, StoredConnection,
 };
 use crate::store::{Store, StoreError, rules};
 
@@ -36,6 +37,7 @@ struct Content {
 struct Session {
     session: ConnectSession,
     opening: Option<Opening>,
+    device: Option<DeviceOpening>,
     pending: Option<Pending>,
     ended_at: Option<Timestamp>,
 }
@@ -58,29 +60,6 @@ impl MemoryStore {
             return Err(StoreError::Busy("it is closed".into()));
         }
         Ok(content)
-    }
-}
-
-impl Session {
-    fn is_open(&self, now: Timestamp) -> bool {
-        self.ended_at.is_none() && self.session.expires_at > now
-    }
-
-    fn asks_for_the_same(&self, like: &ConnectSession) -> bool {
-        let it = &self.session;
-        it.subject == like.subject
-            && it.caller == like.caller
-            && it.provider == like.provider
-            && it.scopes == like.scopes
-            && it.reconnect == like.reconnect
-            && !matches!(it.progress, Progress::AwaitingConfirmation { .. })
-    }
-
-    fn end(&mut self, progress: Progress, now: Timestamp) -> Option<Pending> {
-        self.session.progress = progress;
-        self.ended_at = Some(now);
-        self.opening = None;
-        self.pending.take()
     }
 }
 
@@ -109,25 +88,6 @@ impl Content {
             .collect();
         listed.sort_by_key(|stored| key(&stored.connection));
         listed
-    }
-
-    /// Whether the connection may be written: nothing moved since it was read, and no other has the account.
-    fn admits(&self, confirmed: &ConfirmedConnection) -> bool {
-        let new = &confirmed.connection;
-        let is_same = |other: &Connection| {
-            (&other.subject, &other.provider) == (&new.subject, &new.provider) && other.state != State::Revoked
-        };
-        let taken = self
-            .connections
-            .values()
-            .map(|stored| &stored.connection)
-            .any(|other| other.id != new.id && is_same(other) && other.account.id == new.account.id);
-        let fits = match (confirmed.replaces, self.connections.get(&new.id)) {
-            (None, None) => true,
-            (Some(epoch), Some(old)) => is_same(&old.connection) && old.connection.epoch == epoch,
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        fits && !taken
     }
 
     fn due_times<'a>(&'a self, provider: &'a ProviderId) -> impl Iterator<Item = (Timestamp, GrantKey)> + 'a {
@@ -166,15 +126,21 @@ impl Store for MemoryStore {
     }
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
-        let mut content = self.content()?;
-        if content.sessions.contains_key(&session.id) {
-            return Err(StoreError::Damaged("a session of this name is there".into()));
-        }
-        let mut session = session.clone();
-        session.progress = Progress::Pending;
-        let held = Session { session, opening: None, pending: None, ended_at: None };
-        content.sessions.insert(held.session.id.clone(), held);
-        Ok(())
+        self.content()?.put_session(session, Progress::Pending, None)
+    }
+
+    async fn put_device_session(&self, session: &ConnectSession, opening: &DeviceOpening) -> Result<(), StoreError> {
+        self.content()?.put_session(session, Progress::Opened, Some(opening.clone()))
+    }
+
+    async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError> {
+        Ok(self.content()?.session(id).and_then(|held| held.device.clone()))
+    }
+
+    async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError> {
+        let content = self.content()?;
+        let waiting = content.sessions.values();
+        Ok(waiting.filter_map(|held| Some((held.session.clone(), held.device.clone()?))).collect())
     }
 
     async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError> {
@@ -206,12 +172,16 @@ impl Store for MemoryStore {
             return Ok(false);
         };
         let can_open = matches!(held.session.progress, Progress::Pending | Progress::Opened);
-        if !can_open || !held.is_open(now) {
+        if !can_open || held.device.is_some() || !held.is_open(now) {
             return Ok(false);
         }
         held.session.progress = Progress::Opened;
         held.opening = Some(opening.clone());
         Ok(true)
+    }
+
+    async fn opening(&self, id: &ConnectId) -> Result<Option<Opening>, StoreError> {
+        Ok(self.content()?.session(id).and_then(|held| held.opening.clone()))
     }
 
     async fn take_opening(&self, state: &[u8; 32]) -> Result<Option<(ConnectSession, Opening)>, StoreError> {
@@ -231,7 +201,7 @@ impl Store for MemoryStore {
         }
         held.session.progress =
             Progress::AwaitingConfirmation { account: pending.account.clone(), granted: pending.granted.clone() };
-        held.opening = None;
+        (held.opening, held.device) = (None, None);
         let mut pending = pending.clone();
         pending.grants.sort_by(|one, other| one.slot.cmp(&other.slot));
         held.pending = Some(pending);
@@ -273,35 +243,7 @@ impl Store for MemoryStore {
     }
 
     async fn confirm(&self, confirmed: &ConfirmedConnection, now: Timestamp) -> Result<Confirmed, StoreError> {
-        let mut content = self.content()?;
-        let is_admitted = content.admits(confirmed);
-        let Some(held) = content.session(&confirmed.session).filter(|held| held.pending.is_some() && held.is_open(now))
-        else {
-            return Ok(Confirmed::NotWaiting);
-        };
-        if !is_admitted {
-            return Ok(Confirmed::Stale);
-        }
-        let completed = Progress::Completed {
-            connection: confirmed.connection.id.clone(),
-            account: confirmed.connection.account.clone(),
-        };
-        held.end(completed, now);
-        let mut grants: Vec<_> = confirmed
-            .grants
-            .iter()
-            .map(|(slot, new)| Grant::new(slot.clone(), confirmed.version(), new.clone()))
-            .collect();
-        grants.sort_by(|one, other| one.slot.cmp(&other.slot));
-        let mut connection = confirmed.connection.clone();
-        if let Some(old) = content.connections.get(&connection.id) {
-            connection.created_at = old.connection.created_at;
-            connection.used_at = old.connection.used_at;
-        }
-        content.warned.remove(&connection.id);
-        let stored = StoredConnection { connection, grants };
-        content.connections.insert(stored.connection.id.clone(), stored);
-        Ok(Confirmed::Yes)
+        Ok(self.content()?.confirm(confirmed, now))
     }
 
     async fn connection(&self, id: &ConnectionId) -> Result<Option<StoredConnection>, StoreError> {

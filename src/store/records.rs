@@ -34,6 +34,21 @@ pub struct Opening {
     pub token_endpoint: String,
 }
 
+/// What a device flow is gone on with (RFC 8628 section 3.4).
+#[derive(Clone, Debug)]
+pub struct DeviceOpening {
+    /// The device code, sealed.
+    pub code: Sealed,
+    /// Keyed digest of the proof of whoever began.
+    pub browser: [u8; 32],
+    /// The token endpoint the code may be sent to; a definition that changed meanwhile is not followed.
+    pub token_endpoint: String,
+    /// How long to wait between two polls at least.
+    pub interval: Duration,
+    /// When the code dies.
+    pub expires_at: Timestamp,
+}
+
 /// What a provider gave and no person has confirmed yet.
 #[derive(Clone, Debug)]
 pub struct Pending {
@@ -41,7 +56,7 @@ pub struct Pending {
     pub account: Account,
     /// What the grants may do together.
     pub granted: ScopeSet,
-    /// Keyed digest of the cookie of the browser that may confirm.
+    /// Keyed digest of the proof of whoever began and may confirm: a browser's cookie, or what a command keeps.
     pub browser: [u8; 32],
     /// One for each slot.
     pub grants: Vec<PendingGrant>,

@@ -1,6 +1,7 @@
 //! The store in one SQLite file: one thread writes, with many jobs in one transaction, and a few read.
 
 mod connections;
+mod devices;
 mod error;
 mod files;
 mod grants;
@@ -29,12 +30,12 @@ use tokio::sync::oneshot;
 use crate::clock::{Clock, SystemClock};
 use crate::model::connection::Connection;
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
-use crate::model::session::{ConnectFailure, ConnectSession};
+use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease,
+    NewGrant, Opening, Pending, Replaced, Replan, StoredConnection,
 };
 use crate::store::sqlite::history::History;
 use crate::store::sqlite::job::Message;
@@ -255,7 +256,21 @@ impl Store for SqliteStore {
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
         let session = session.clone();
-        self.write(move |db| sessions::put(db, &session)).await
+        self.write(move |db| sessions::put(db, &session, &Progress::Pending)).await
+    }
+
+    async fn put_device_session(&self, session: &ConnectSession, opening: &DeviceOpening) -> Result<(), StoreError> {
+        let (session, opening) = (session.clone(), opening.clone());
+        self.write(move |db| devices::put(db, &session, &opening)).await
+    }
+
+    async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| devices::opening(db, &id)).await
+    }
+
+    async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError> {
+        self.read(devices::all).await
     }
 
     async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError> {
@@ -276,6 +291,11 @@ impl Store for SqliteStore {
     async fn open_session(&self, id: &ConnectId, opening: &Opening, now: Timestamp) -> Result<bool, StoreError> {
         let (id, opening) = (id.clone(), opening.clone());
         self.write(move |db| sessions::open(db, &id, &opening, now)).await
+    }
+
+    async fn opening(&self, id: &ConnectId) -> Result<Option<Opening>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| sessions::opening(db, &id)).await
     }
 
     async fn take_opening(&self, state: &[u8; 32]) -> Result<Option<(ConnectSession, Opening)>, StoreError> {

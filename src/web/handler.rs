@@ -149,7 +149,8 @@ impl Handler {
         let broker = Arc::clone(&self.broker);
         let session = id.clone();
         let begun = self.finish(async move { broker.begin(&session, &visitors).await }).await?;
-        Ok(Answer::see_other(begun.authorize_url.as_str()).with_cookie(Cookie::flow(id, begun.browser)))
+        Ok(Answer::see_other(begun.authorize_url.as_str())
+            .with_cookie(Cookie::flow(id, begun.proof.expose().to_owned())))
     }
 
     async fn confirm(&self, id: &ConnectId, headers: &HeaderMap) -> Result<Answer, Problem> {

@@ -72,6 +72,7 @@ impl Page {
     #[must_use]
     pub fn of(visit: &Visit, csrf: &str) -> Self {
         match &visit.session.progress {
+            Progress::Opened if visit.by_device => Self::Notice(Notice::in_terminal(&provider_name(visit))),
             Progress::Pending | Progress::Opened => match Ask::of(visit, csrf) {
                 Some(ask) => Self::Ask(ask),
                 None => Self::Notice(Notice::unconfigured(&provider_name(visit))),

@@ -77,6 +77,7 @@ impl Stage {
             scopes: None,
             reconnect: None,
             purpose: Some("to show how grantd works".to_owned()),
+            device: None,
             open: Some(true),
         };
         let reply: SessionBody = self.client.post("/v1/connect", &body).await?;

@@ -62,7 +62,10 @@ fn a_configured_provider_is_shown_as_it_is_configured() {
     let shown = output(&show("work", None, false), context).unwrap();
     assert!(!shown.contains("grantd.yaml"), "what is configured need not be written: {shown}");
     let listed = output(&ProviderCommand::List { json: false }, context).unwrap();
-    assert!(listed.contains("github     GitHub  [app, ghes, ghes-app, oauth-app]  configured as work\n"), "{listed}");
+    assert!(
+        listed.contains("github     GitHub  [app, device, ghes, ghes-app, oauth-app]  configured as work\n"),
+        "{listed}"
+    );
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn a_definition_is_checked_and_a_bad_one_ends_in_78() {
     std::fs::write(&file, good).unwrap();
     let command = ProviderCommand::Check { files: vec![file.clone()] };
     let told = output(&command, Context::default()).unwrap();
-    assert!(told.ends_with("github.yaml: good: github (GitHub)\n  slots     main\n  variables host\n  variants  app, ghes, ghes-app, oauth-app\n"), "{told}");
+    assert!(told.ends_with("github.yaml: good: github (GitHub)\n  slots     main\n  variables host\n  variants  app, device, ghes, ghes-app, oauth-app\n"), "{told}");
 
     std::fs::write(&file, good.replace("pkce: true", "pkec: true")).unwrap();
     let error = output(&command, Context::default()).unwrap_err();

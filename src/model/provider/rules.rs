@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::client::ClientAuth;
 use crate::model::id::SlotName;
 use crate::model::provider::pointer::Pointer;
 use crate::model::scope::{Scope, ScopeSet};
@@ -104,6 +105,24 @@ impl Default for RedirectRules {
             loopback_any_port: false,
             send_in_token: true,
         }
+    }
+}
+
+/// What the device flow needs here (RFC 8628). It is there if the provider has a `device` endpoint.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeviceRules {
+    /// How the client proves itself when it asks for a device code; as everywhere else if it is not said (section 3.1).
+    pub request_auth: Option<ClientAuth>,
+    /// How it does when it asks for the tokens; as everywhere else if it is not said (section 3.4).
+    pub poll_auth: Option<ClientAuth>,
+    /// Where the page stands that the person opens (section 3.2); the first that is there counts.
+    pub verification_uri: Vec<Pointer>,
+}
+
+impl Default for DeviceRules {
+    fn default() -> Self {
+        Self { request_auth: None, poll_auth: None, verification_uri: vec![Pointer::to_member("verification_uri")] }
     }
 }
 
@@ -369,10 +388,14 @@ pub enum ErrorClass {
     Denied,
     /// Our registration is wrong: an operator has to act.
     Misconfigured,
+    /// In the device flow: the person has not decided yet (RFC 8628 section 3.5).
+    Pending,
     /// The grant is gone: a person has to consent again.
     Reauth,
     /// The code is too old or used: start again.
     RestartLogin,
+    /// In the device flow: not decided yet, and asked too often (RFC 8628 section 3.5).
+    SlowDown,
     /// Nothing is known to be wrong: later.
     Transient,
     /// The person has to do something at the provider.

@@ -13,8 +13,8 @@ use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::Store;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ends, GrantKey, Lease, NewGrant, Opening, Pending, PendingGrant,
-    first_version,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ends, GrantKey, Lease, NewGrant, Opening, Pending,
+    PendingGrant, first_version,
 };
 
 /// When the tests take place.
@@ -64,6 +64,16 @@ pub(in crate::store) fn opening() -> Opening {
         nonce: Some("n-0S6_WzA2Mj".into()),
         redirect_uri: "http://localhost:8717/callback/github".into(),
         token_endpoint: "https://github.com/login/oauth/access_token".into(),
+    }
+}
+
+pub(in crate::store) fn device_opening() -> DeviceOpening {
+    DeviceOpening {
+        code: sealed(),
+        browser: random_bytes(),
+        token_endpoint: "https://github.com/login/oauth/access_token".into(),
+        interval: Duration::from_secs(5),
+        expires_at: later(900),
     }
 }
 

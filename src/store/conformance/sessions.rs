@@ -186,3 +186,16 @@ pub(super) async fn overdue_sessions_are_found_and_ended_ones_pruned(store: Any)
     assert!(store.session(&sessions[0].id).await.unwrap().is_none());
     assert!(store.session(&sessions[1].id).await.unwrap().is_some(), "it has not ended");
 }
+
+pub(super) async fn an_opening_can_be_looked_at_without_being_taken(store: Any) {
+    let (session, opened) = (session(&alice()), opening());
+    store.put_session(&session).await.unwrap();
+    assert!(store.opening(&session.id).await.unwrap().is_none());
+    assert!(store.open_session(&session.id, &opened, NOW).await.unwrap());
+    for _ in 0..2 {
+        assert_eq!(store.opening(&session.id).await.unwrap().unwrap().state, opened.state);
+    }
+    assert!(store.opening(&ConnectId::random()).await.unwrap().is_none());
+    assert!(store.take_opening(&opened.state).await.unwrap().is_some());
+    assert!(store.opening(&session.id).await.unwrap().is_none());
+}

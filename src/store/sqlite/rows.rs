@@ -1,6 +1,7 @@
 //! From rows to records: what cannot be what was written is reported with its row, and never taken for something else.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use rusqlite::Row;
 use rusqlite::types::FromSql;
@@ -13,7 +14,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::StoreError;
-use crate::store::records::{Ends, Grant, Lease, NewGrant, Opening, PendingGrant};
+use crate::store::records::{DeviceOpening, Ends, Grant, Lease, NewGrant, Opening, PendingGrant};
 
 type Read<T> = Result<T, StoreError>;
 
@@ -79,6 +80,16 @@ pub(super) fn opening(row: &Row<'_>) -> Read<Opening> {
         nonce: value(row, "nonce")?,
         redirect_uri: value(row, "redirect_uri")?,
         token_endpoint: value(row, "token_endpoint")?,
+    })
+}
+
+pub(super) fn device_opening(row: &Row<'_>) -> Read<DeviceOpening> {
+    Ok(DeviceOpening {
+        code: Sealed::from_bytes(value(row, "code")?),
+        browser: value(row, "browser")?,
+        token_endpoint: value(row, "token_endpoint")?,
+        interval: Duration::from_millis(count(row, "interval")?),
+        expires_at: time(row, "expires_at")?,
     })
 }
 

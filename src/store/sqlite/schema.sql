@@ -61,6 +61,16 @@ CREATE TABLE openings (
     token_endpoint TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE device_openings (
+    session        TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+    code           BLOB NOT NULL,
+    browser        BLOB NOT NULL,
+    token_endpoint TEXT NOT NULL,
+    -- Milliseconds.
+    interval       INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE pending_grants (
     session            TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
     slot               TEXT NOT NULL,

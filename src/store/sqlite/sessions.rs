@@ -9,11 +9,11 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::records::{Opening, Pending, PendingGrant};
-use crate::store::sqlite::rows;
+use crate::store::sqlite::{devices, rows};
 
 type Done<T> = Result<T, StoreError>;
 
-pub(super) fn put(db: &Sqlite, session: &ConnectSession) -> Done<()> {
+pub(super) fn put(db: &Sqlite, session: &ConnectSession, progress: &Progress) -> Done<()> {
     db.prepare_cached(
         "INSERT INTO sessions (id, tenant, user, caller, purpose, provider, scopes, reconnect, user_code, progress,
                                created_at, expires_at)
@@ -30,7 +30,7 @@ pub(super) fn put(db: &Sqlite, session: &ConnectSession) -> Done<()> {
         ":scopes": session.scopes.to_string(),
         ":reconnect": session.reconnect.as_ref().map(|id| id.as_str()),
         ":user_code": session.user_code,
-        ":progress": Progress::Pending.as_str(),
+        ":progress": progress.as_str(),
         ":created_at": session.created_at.as_millis(),
         ":expires_at": session.expires_at.as_millis(),
     })?;
@@ -48,6 +48,7 @@ pub(super) fn same(db: &Sqlite, like: &ConnectSession, now: Timestamp) -> Done<O
         "SELECT * FROM sessions
          WHERE ended_at IS NULL AND tenant = :tenant AND user = :user AND expires_at > :now
            AND progress <> 'awaiting_confirmation' AND caller = :caller AND provider = :provider AND scopes = :scopes AND reconnect IS :reconnect
+           AND NOT EXISTS (SELECT 1 FROM device_openings WHERE session = sessions.id)
          ORDER BY created_at DESC, id LIMIT 1",
     )?;
     let mut found = statement.query(named_params! {
@@ -75,7 +76,8 @@ pub(super) fn open(db: &Sqlite, id: &ConnectId, opening: &Opening, now: Timestam
     let moved = db
         .prepare_cached(
             "UPDATE sessions SET progress = 'opened'
-             WHERE id = ?1 AND progress IN ('pending', 'opened') AND expires_at > ?2",
+             WHERE id = ?1 AND progress IN ('pending', 'opened') AND expires_at > ?2
+               AND NOT EXISTS (SELECT 1 FROM device_openings WHERE session = ?1)",
         )?
         .execute(params![id.as_str(), now.as_millis()])?;
     if moved == 0 {
@@ -96,6 +98,12 @@ pub(super) fn open(db: &Sqlite, id: &ConnectId, opening: &Opening, now: Timestam
         ":token_endpoint": opening.token_endpoint,
     })?;
     Ok(true)
+}
+
+pub(super) fn opening(db: &Sqlite, id: &ConnectId) -> Done<Option<Opening>> {
+    let mut statement = db.prepare_cached("SELECT * FROM openings WHERE session = ?1")?;
+    let mut found = statement.query([id.as_str()])?;
+    found.next()?.map(rows::opening).transpose()
 }
 
 pub(super) fn take_opening(db: &Sqlite, state: &[u8; 32]) -> Done<Option<(ConnectSession, Opening)>> {
@@ -128,6 +136,7 @@ pub(super) fn await_confirmation(db: &Sqlite, id: &ConnectId, pending: &Pending,
         return Ok(false);
     }
     drop_opening(db, id)?;
+    devices::drop_opening(db, id)?;
     pending.grants.iter().try_for_each(|grant| put_pending_grant(db, id, grant))?;
     Ok(true)
 }
@@ -238,6 +247,7 @@ fn pending_grants(db: &Sqlite, id: &ConnectId) -> Done<Vec<PendingGrant>> {
 /// What an ended session has no more use for.
 fn wipe(db: &Sqlite, id: &ConnectId) -> Done<()> {
     drop_opening(db, id)?;
+    devices::drop_opening(db, id)?;
     db.prepare_cached("DELETE FROM pending_grants WHERE session = ?1")?.execute([id.as_str()])?;
     Ok(())
 }

@@ -198,6 +198,21 @@ impl Notice {
         }
     }
 
+    /// It goes on by a device flow, which was begun in a terminal.
+    #[must_use]
+    pub fn in_terminal(provider: &str) -> Self {
+        Self {
+            tone: Tone::Wait,
+            ..stop(
+                "Go on in the terminal",
+                &format!("Connecting {provider} was begun with a code in a terminal, and is finished there."),
+                text(
+                    "Enter the code at the address that the terminal shows. To connect in this browser, ask for a link instead.",
+                ),
+            )
+        }
+    }
+
     /// The provider has been taken out of the configuration.
     #[must_use]
     pub fn unconfigured(provider: &str) -> Self {

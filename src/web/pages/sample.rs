@@ -9,8 +9,8 @@ use crate::model::client::{Client, ClientAuth};
 use crate::model::connection::Account;
 use crate::model::id::{ConnectionId, SlotName};
 use crate::model::provider::rules::{
-    Api, AuthorizeRules, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules, ScopeRules,
-    SlotPlace, SlotRule, TokenRules,
+    Api, AuthorizeRules, DeviceRules, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules,
+    ScopeRules, SlotPlace, SlotRule, TokenRules,
 };
 use crate::model::provider::{ClientKind, Endpoints, Identity, IdentitySource, Provider};
 use crate::model::scope::ScopeSet;
@@ -38,6 +38,7 @@ pub(super) fn visit(progress: Progress, text: &str) -> Visit {
         configured: Some(Arc::new(configured(text))),
         redirect_uri: "http://localhost:8717/callback/example".parse().unwrap(),
         same_browser: true,
+        by_device: false,
         previous_account: None,
     }
 }
@@ -90,6 +91,7 @@ fn provider(text: &str) -> Provider {
         pkce: true,
         authorize: AuthorizeRules::default(),
         redirect: RedirectRules::default(),
+        device: DeviceRules::default(),
         token: TokenRules::default(),
         response: ResponseRules::default(),
         slots: vec![SlotRule { name: SlotName::main(), places: vec![SlotPlace::default()] }],

@@ -1,0 +1,99 @@
+//! Connect sessions in memory: how they are compared, how they end, and how one becomes a connection.
+
+use crate::model::connection::{Connection, State};
+use crate::model::session::{ConnectSession, Progress};
+use crate::model::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::memory::{Content, Session};
+use crate::store::records::{Confirmed, ConfirmedConnection, DeviceOpening, Grant, Pending, StoredConnection};
+
+impl Session {
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        self.ended_at.is_none() && self.session.expires_at > now
+    }
+
+    pub(super) fn asks_for_the_same(&self, like: &ConnectSession) -> bool {
+        let it = &self.session;
+        it.subject == like.subject
+            && it.caller == like.caller
+            && it.provider == like.provider
+            && it.scopes == like.scopes
+            && it.reconnect == like.reconnect
+            && self.device.is_none()
+            && !matches!(it.progress, Progress::AwaitingConfirmation { .. })
+    }
+
+    pub(super) fn end(&mut self, progress: Progress, now: Timestamp) -> Option<Pending> {
+        self.session.progress = progress;
+        self.ended_at = Some(now);
+        (self.opening, self.device) = (None, None);
+        self.pending.take()
+    }
+}
+
+impl Content {
+    pub(super) fn put_session(
+        &mut self,
+        session: &ConnectSession,
+        progress: Progress,
+        device: Option<DeviceOpening>,
+    ) -> Result<(), StoreError> {
+        if self.sessions.contains_key(&session.id) {
+            return Err(StoreError::Damaged("a session of this name is there".into()));
+        }
+        let session = ConnectSession { progress, ..session.clone() };
+        let held = Session { session, opening: None, device, pending: None, ended_at: None };
+        self.sessions.insert(held.session.id.clone(), held);
+        Ok(())
+    }
+
+    pub(super) fn confirm(&mut self, confirmed: &ConfirmedConnection, now: Timestamp) -> Confirmed {
+        let is_admitted = self.admits(confirmed);
+        let Some(held) = self.session(&confirmed.session).filter(|held| held.pending.is_some() && held.is_open(now))
+        else {
+            return Confirmed::NotWaiting;
+        };
+        if !is_admitted {
+            return Confirmed::Stale;
+        }
+        let completed = Progress::Completed {
+            connection: confirmed.connection.id.clone(),
+            account: confirmed.connection.account.clone(),
+        };
+        held.end(completed, now);
+        let mut grants: Vec<_> = confirmed
+            .grants
+            .iter()
+            .map(|(slot, new)| Grant::new(slot.clone(), confirmed.version(), new.clone()))
+            .collect();
+        grants.sort_by(|one, other| one.slot.cmp(&other.slot));
+        let mut connection = confirmed.connection.clone();
+        if let Some(old) = self.connections.get(&connection.id) {
+            connection.created_at = old.connection.created_at;
+            connection.used_at = old.connection.used_at;
+        }
+        self.warned.remove(&connection.id);
+        let stored = StoredConnection { connection, grants };
+        self.connections.insert(stored.connection.id.clone(), stored);
+        Confirmed::Yes
+    }
+
+    /// Whether the connection may be written: nothing moved since it was read, and no other has the account.
+    fn admits(&self, confirmed: &ConfirmedConnection) -> bool {
+        let new = &confirmed.connection;
+        let is_same = |other: &Connection| {
+            (&other.subject, &other.provider) == (&new.subject, &new.provider) && other.state != State::Revoked
+        };
+        let taken = self
+            .connections
+            .values()
+            .map(|stored| &stored.connection)
+            .any(|other| other.id != new.id && is_same(other) && other.account.id == new.account.id);
+        let fits = match (confirmed.replaces, self.connections.get(&new.id)) {
+            (None, None) => true,
+            (Some(epoch), Some(old)) => is_same(&old.connection) && old.connection.epoch == epoch,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        fits && !taken
+    }
+}
