@@ -1,10 +1,10 @@
 //! The sandbox: a local authorization server for trying grantd and for testing it.
 //!
-//! It speaks OAuth 2.0 (RFC 6749) with PKCE (RFC 7636), `iss` (RFC 9207), revocation (RFC 7009), metadata (RFC 8414)
-//! and OpenID Connect. It listens on loopback and nowhere else. Each quirk that providers are known for is a switch in
+//! It speaks OAuth 2.0 (RFC 6749) with PKCE (RFC 7636), `iss` (RFC 9207), revocation (RFC 7009), metadata (RFC 8414),
+//! device codes (RFC 8628) and OpenID Connect. It listens on loopback and nowhere else. Each quirk that providers are known for is a switch in
 //! [`Options`]; what goes wrong is in a script of [`Fault`]s; what became of every code and token is in the [`Ledger`].
 //!
-//! Every secret it makes carries a marker: `code_MARK_`, `at_MARK_`, `rt_MARK_`. A test that finds `_MARK_` in a log, a
+//! Every secret it makes carries a marker: `code_MARK_`, `dc_MARK_`, `at_MARK_`, `rt_MARK_`. A test that finds `_MARK_` in a log, a
 //! database or a page has found a leak.
 //!
 //! Two parts: the machine knows what a code, a grant and a token are and what becomes of them; a manner knows how a

@@ -24,6 +24,7 @@ name: Sandbox
 endpoints:
   authorize: {at}/authorize
   token: {at}/token
+  device: {at}/device_authorization
   jwks: {at}/jwks.json
 issuer:
   accept: ["{at}"]

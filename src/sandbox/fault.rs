@@ -37,6 +37,8 @@ pub enum Endpoint {
     Jwks,
     /// The revocation endpoint.
     Revoke,
+    /// The device authorization endpoint (RFC 8628).
+    Device,
 }
 
 /// How often something goes wrong.

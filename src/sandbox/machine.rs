@@ -7,6 +7,7 @@ mod access;
 mod clients;
 mod codes;
 mod consent;
+mod device;
 mod receipt;
 mod refresh;
 
@@ -33,6 +34,7 @@ pub(super) use self::access::Revocation;
 pub(super) use self::clients::Credentials;
 pub(super) use self::codes::Redemption;
 pub(super) use self::consent::{Asked, AuthorizeError, Choice, Redirect, Step};
+pub(super) use self::device::{DeviceAsked, GRANT_TYPE as DEVICE_GRANT_TYPE};
 pub(super) use self::receipt::{Presentation, Receipt};
 
 /// The state of one sandbox, shared by its requests.
@@ -54,6 +56,7 @@ pub(super) struct State {
     pub(super) script: Script,
     waiting: HashMap<String, consent::Waiting>,
     codes: HashMap<Fingerprint, codes::Code>,
+    devices: HashMap<Fingerprint, device::Device>,
     grants: Vec<Grant>,
     refresh: HashMap<Fingerprint, refresh::Refresh>,
     access: HashMap<Fingerprint, access::Access>,
@@ -151,6 +154,17 @@ pub(super) enum Refusal {
     Scope,
     /// There is no such grant type.
     GrantType,
+    /// The person has not decided about a device code yet.
+    Pending,
+    /// Not yet either, and the client polls too fast; from now on this many seconds are to lie between two polls.
+    SlowDown {
+        /// The interval in seconds.
+        interval: u64,
+    },
+    /// The device code is too old.
+    Expired,
+    /// The person said no to a device.
+    Denied,
 }
 
 impl Refusal {
@@ -163,6 +177,10 @@ impl Refusal {
             Self::ForeignToken => "unauthorized_client",
             Self::Scope => "invalid_scope",
             Self::GrantType => "unsupported_grant_type",
+            Self::Pending => "authorization_pending",
+            Self::SlowDown { .. } => "slow_down",
+            Self::Expired => "expired_token",
+            Self::Denied => "access_denied",
         }
     }
 
@@ -173,7 +191,11 @@ impl Refusal {
             Self::Client => "no such client, or its proof is wrong",
             Self::ForeignToken => "the token was issued to another client",
             Self::Scope => "more than was granted",
-            Self::GrantType => "authorization_code and refresh_token are supported",
+            Self::GrantType => "authorization_code, refresh_token and device_code are supported",
+            Self::Pending => "the person has not decided yet",
+            Self::SlowDown { .. } => "too fast: wait longer between two polls",
+            Self::Expired => "the device code has expired",
+            Self::Denied => "the person said no",
         }
     }
 }
@@ -194,6 +216,7 @@ impl Machine {
                 script: Script::default(),
                 waiting: HashMap::new(),
                 codes: HashMap::new(),
+                devices: HashMap::new(),
                 grants: Vec::new(),
                 refresh: HashMap::new(),
                 access: HashMap::new(),

@@ -46,6 +46,12 @@ pub struct Options {
     pub issue_refresh: IssueRefresh,
     /// Whether a refresh ends the access tokens that the grant had before.
     pub kills_access_on_refresh: bool,
+    /// How long a client has to wait between two polls with a device code (RFC 8628 section 3.2).
+    pub device_interval: Duration,
+    /// How long a device code lives.
+    pub device_ttl: Duration,
+    /// Whether a client that has a secret has to prove itself in the device flow; GitHub does not ask for it.
+    pub device_needs_secret: bool,
     /// Answers the authorization request at once, without a page. For tests.
     pub auto_consent: Option<Decision>,
 }
@@ -145,6 +151,9 @@ impl Default for Options {
             iss_on_callback: true,
             issue_refresh: IssueRefresh::Always,
             kills_access_on_refresh: false,
+            device_interval: Duration::from_secs(5),
+            device_ttl: Duration::from_secs(600),
+            device_needs_secret: true,
             auto_consent: None,
         }
     }

@@ -10,9 +10,9 @@ use hyper::body::Incoming;
 
 use crate::model::provider::rules::Encoding;
 use crate::sandbox::answer::{After, Answer, Broken, Plan};
-use crate::sandbox::endpoints::{authorize, control, home, token, userinfo};
+use crate::sandbox::endpoints::{authorize, control, device, home, token, userinfo};
 use crate::sandbox::ledger::{Kind, Secret};
-use crate::sandbox::machine::{Machine, Presentation};
+use crate::sandbox::machine::{DEVICE_GRANT_TYPE, Machine, Presentation};
 use crate::sandbox::manner::Scene;
 use crate::sandbox::manner::route::{self, Captured, Spot};
 use crate::sandbox::params::Params;
@@ -133,6 +133,8 @@ async fn play(machine: &Arc<Machine>, spot: Spot, call: &Call) -> Result<Answer,
         Spot::Account => userinfo::account(machine, &scene),
         Spot::Jwks => userinfo::jwks(machine).await,
         Spot::Metadata => userinfo::metadata(machine),
+        Spot::Device => device::authorize(machine, &scene, &params),
+        Spot::DevicePage => device::page(machine, call, &params),
     };
     answer.parcel.presentation = presentation;
     match after {
@@ -149,6 +151,7 @@ fn present(machine: &Arc<Machine>, params: &Params) -> Option<Presentation> {
     let (what, name, grant_type) = match params.get("grant_type")? {
         "authorization_code" => (Secret::Code, "code", "authorization_code"),
         "refresh_token" => (Secret::Refresh, "refresh_token", "refresh_token"),
+        DEVICE_GRANT_TYPE => (Secret::Device, "device_code", DEVICE_GRANT_TYPE),
         _ => return None,
     };
     params.get(name).map(|text| Presentation::new(machine, what, text, grant_type))

@@ -2,6 +2,7 @@
 
 mod authorize;
 mod control;
+mod device;
 mod faults;
 mod oidc;
 mod refresh;

@@ -137,7 +137,7 @@ pub(super) fn home(home: &Home<'_>) -> Answer {
     html(StatusCode::OK, home, "'none'")
 }
 
-fn html(status: StatusCode, page: &impl Template, form_action: &str) -> Answer {
+pub(super) fn html(status: StatusCode, page: &impl Template, form_action: &str) -> Answer {
     let body = page.render().expect("writing to a string does not fail");
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; form-action {form_action}; frame-ancestors 'none'; base-uri 'none'",

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use crate::sandbox::answer::Answer;
 use crate::sandbox::ledger::Kind;
-use crate::sandbox::machine::{IdTokenFacts, Issued, Machine, Presentation, Receipt, Redemption, Refusal};
+use crate::sandbox::machine::{
+    DEVICE_GRANT_TYPE, IdTokenFacts, Issued, Machine, Presentation, Receipt, Redemption, Refusal,
+};
 use crate::sandbox::manner::Scene;
 use crate::sandbox::manner::route::Spot;
 use crate::sandbox::params::Params;
@@ -75,11 +77,12 @@ fn exchange(machine: &Machine, scene: &Scene<'_>, params: &Params) -> Result<Vec
             let token = required(params, "refresh_token", "refresh_token is missing")?;
             machine.refresh(&client, token, params.get("scope")).map(|issued| vec![issued])
         }
+        DEVICE_GRANT_TYPE => machine.redeem_device(&client, required(params, "device_code", "device_code is missing")?),
         _ => Err(Refusal::GrantType),
     }
 }
 
-fn well_formed(machine: &Machine, scene: &Scene<'_>, at: Spot, params: &Params) -> Result<(), Refusal> {
+pub(super) fn well_formed(machine: &Machine, scene: &Scene<'_>, at: Spot, params: &Params) -> Result<(), Refusal> {
     if !scene.call.is(machine.manner.encoding(at)) {
         return Err(Refusal::Request("the body is written in another way than it has to be"));
     }

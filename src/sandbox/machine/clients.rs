@@ -58,6 +58,16 @@ impl State {
     }
 }
 
+impl State {
+    /// As [`authenticate`](Self::authenticate); where a device needs no secret, a client may leave it out.
+    pub(super) fn authenticate_device(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
+        if self.options.device_needs_secret || credentials.secret.is_some() {
+            return self.authenticate(credentials);
+        }
+        self.client(&credentials.id).map(|client| Arc::clone(&client.id)).ok_or(Refusal::Client)
+    }
+}
+
 fn parse_secret(text: &str) -> Result<ClientSecret, Refusal> {
     ClientSecret::new(text).map_err(|_| Refusal::Client)
 }

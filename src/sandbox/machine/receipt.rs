@@ -114,6 +114,7 @@ impl State {
     /// Writes a line, adding the grant and the client if the secret is known.
     pub(super) fn write_about(&mut self, now: Timestamp, line: Line<'_>) {
         let grant = match line.what {
+            Secret::Device => self.devices.get(&line.fingerprint).and_then(|device| device.grant()),
             Secret::Code => self.codes.get(&line.fingerprint).and_then(|code| code.grant()),
             Secret::Access => self.access.get(&line.fingerprint).map(|access| access.grant),
             Secret::Refresh => self.refresh.get(&line.fingerprint).map(|refresh| refresh.grant),
@@ -121,7 +122,10 @@ impl State {
         // A code has a client before it has a grant.
         let client = match grant {
             Some(grant) => Some(Arc::clone(&self.known(grant).client)),
-            None => self.codes.get(&line.fingerprint).map(|code| Arc::clone(&code.client)),
+            None => match self.devices.get(&line.fingerprint) {
+                Some(device) => Some(Arc::clone(device.client())),
+                None => self.codes.get(&line.fingerprint).map(|code| Arc::clone(&code.client)),
+            },
         };
         let line = Line { grant, client: client.as_ref(), ..line };
         self.ledger.write(now, line);

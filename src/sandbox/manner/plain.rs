@@ -5,12 +5,13 @@ use http::header::{CACHE_CONTROL, PRAGMA, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 use crate::sandbox::answer::Answer;
-use crate::sandbox::machine::{Issued, Refusal};
+use crate::sandbox::machine::{DEVICE_GRANT_TYPE, Issued, Refusal};
 use crate::sandbox::manner::route::{Route, Spot};
 use crate::sandbox::manner::{Manner, MetadataFacts, Scene};
 use crate::sandbox::options::SandboxUser;
 
 const AUTHORIZE: &str = "/authorize";
+const DEVICE: &str = "/device_authorization";
 const TOKEN: &str = "/token";
 const REVOKE: &str = "/revoke";
 const USERINFO: &str = "/userinfo";
@@ -26,6 +27,8 @@ impl Manner for Plain {
             Route::at("authorize", AUTHORIZE, Spot::Authorize),
             Route::at("consent", "/consent", Spot::Consent),
             Route::at("token", TOKEN, Spot::Token),
+            Route::at("device authorization", DEVICE, Spot::Device),
+            Route::at("enter a code", "/device", Spot::DevicePage),
             Route::at("revoke", REVOKE, Spot::Revoke),
             Route::at("userinfo", USERINFO, Spot::Account),
             Route::at("example API", "/api/me", Spot::Account),
@@ -94,6 +97,7 @@ impl Manner for Plain {
             "issuer": issuer,
             "authorization_endpoint": at(AUTHORIZE),
             "token_endpoint": at(TOKEN),
+            "device_authorization_endpoint": at(DEVICE),
             "revocation_endpoint": at(REVOKE),
             "userinfo_endpoint": at(USERINFO),
             "jwks_uri": at(JWKS),
@@ -101,7 +105,7 @@ impl Manner for Plain {
             "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name", "email"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "grant_types_supported": ["authorization_code", "refresh_token", DEVICE_GRANT_TYPE],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],

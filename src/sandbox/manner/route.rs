@@ -23,6 +23,10 @@ pub(in crate::sandbox) enum Spot {
     Jwks,
     /// A discovery document.
     Metadata,
+    /// Device authorization endpoint.
+    Device,
+    /// Where a person enters the code of a device.
+    DevicePage,
 }
 
 /// One place.
@@ -50,7 +54,8 @@ impl Spot {
             Self::Revoke => Some(Endpoint::Revoke),
             Self::Account => Some(Endpoint::Userinfo),
             Self::Jwks => Some(Endpoint::Jwks),
-            Self::Metadata => None,
+            Self::Device => Some(Endpoint::Device),
+            Self::Metadata | Self::DevicePage => None,
         }
     }
 }
