@@ -38,13 +38,13 @@ pub struct ConnectArgs {
     #[arg(long)]
     pub no_open: bool,
     /// Without a browser on this machine: show a code to enter on any other device
-    #[arg(long, conflicts_with_all = ["no_open", "paste"])]
+    #[arg(long, group = "elsewhere", conflicts_with = "no_open")]
     pub device: bool,
     /// Without a browser on this machine: open the provider's page in any browser, and paste back the address it ends at
-    #[arg(long, conflicts_with = "no_open")]
+    #[arg(long, group = "elsewhere", conflicts_with = "no_open")]
     pub paste: bool,
     /// With `--device` or `--paste`: do not ask whether the account that came back is the right one
-    #[arg(long, short)]
+    #[arg(long, short, requires = "elsewhere")]
     pub yes: bool,
     /// Print how it ended as JSON
     #[arg(long)]

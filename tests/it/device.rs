@@ -1,6 +1,8 @@
 //! A person connects by a code that is entered elsewhere: grantd asks at the provider's pace until it is decided, and nothing
 //! serves before whoever began it has seen the account and said yes.
 
+mod definitions;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 use std::time::Duration;
@@ -247,6 +249,19 @@ async fn a_daemon_that_is_killed_goes_on_with_the_same_code() {
     assert_eq!(flow.confirm(&world).await.text("status"), "completed");
     assert!(world.is_live(&world.daemon.token(json!({})).await.json["access_token"]).await);
     world.assert_sound();
+}
+
+#[tokio::test]
+async fn a_daemon_that_stops_waits_for_nobody_and_goes_on_later() {
+    let mut world = World::with(Options { device_interval: Duration::from_secs(120), ..Options::default() }).await;
+    let flow = Flow::begin(&world).await;
+    world.daemon.signal("TERM");
+    assert!(world.daemon.ended().await.success());
+    assert!(!world.daemon.log().contains("did not finish before the deadline"), "{}", world.daemon.log());
+    world.daemon.restart().await;
+    assert_eq!(flow.standing(&world).await.text("status"), "opened");
+    assert_eq!(world.daemon.delete(&flow.path("")).await.status, 200);
+    assert!(polls(&world).is_empty(), "its time had not come");
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! The person's word: shows which account came back and what it may do, asks, and passes the answer on.
 
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use crate::api::wire::{ConfirmBody, SessionBody};
+use crate::api::wire::{ConfirmBody, ConnectionBody, SessionBody};
 use crate::cli::client::Client;
 use crate::cli::connect::{ConnectArgs, path};
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::screen::{Screen, plain};
+use crate::model::connection::Account;
 use crate::model::secret::Proof;
 
 /// Looks whether somebody can be asked, before the provider is.
@@ -31,7 +33,8 @@ pub(super) async fn settle(
     if session.done {
         return Ok(session);
     }
-    writeln!(screen.err, "{}", shown(&session))?;
+    let before = before(args, client).await;
+    writeln!(screen.err, "{}", shown(&session, before.as_ref()))?;
     let path = path(&session);
     if args.yes || confirm(screen)? {
         return Ok(client.post(&format!("{path}/confirm"), &ConfirmBody { proof }).await?);
@@ -39,7 +42,14 @@ pub(super) async fn settle(
     Ok(client.post(&format!("{path}/decline"), &serde_json::json!({})).await?)
 }
 
-fn shown(session: &SessionBody) -> String {
+/// On a reconnect: the account that was connected before.
+async fn before(args: &ConnectArgs, client: &Client) -> Option<Account> {
+    let id = args.reconnect.as_ref()?;
+    let known: Result<ConnectionBody, _> = client.get(&format!("/v1/connections/{id}"), Duration::ZERO).await;
+    known.ok().map(|connection| connection.account)
+}
+
+fn shown(session: &SessionBody, before: Option<&Account>) -> String {
     let name = session.account.as_ref().map_or_else(String::new, |account| plain(&account.name));
     let granted = session.granted.clone().unwrap_or_default();
     let scopes = match granted.to_string() {
@@ -51,6 +61,13 @@ fn shown(session: &SessionBody) -> String {
     let missing = granted.missing(&session.scopes);
     if !missing.is_empty() {
         text.push_str(&format!("  was not told to be good for: {}\n", plain(&missing.to_string())));
+    }
+    let other = before.filter(|before| session.account.as_ref().is_some_and(|account| account.id != before.id));
+    if let Some(before) = other {
+        text.push_str(&format!(
+            "  This is another account than {}, which was connected before.\n",
+            plain(&before.name)
+        ));
     }
     text
 }
@@ -82,7 +99,6 @@ fn end_when_interrupted() {
 mod tests {
     use super::*;
     use crate::cli::connect::stage::body;
-    use crate::model::connection::Account;
     use crate::model::scope::ScopeSet;
 
     #[test]
@@ -90,11 +106,24 @@ mod tests {
         let mut session = body("awaiting_confirmation", "localhost");
         session.account = Some(Account { id: "1".to_owned(), name: "octo\u{1b}cat".to_owned() });
         session.granted = Some(ScopeSet::read("gist", ' '));
-        let text = shown(&session);
+        let text = shown(&session, None);
         for said in ["at github:", "octo\u{fffd}cat", "may be used for: gist", "was not told to be good for: repo"] {
             assert!(text.contains(said), "{said}: {text}");
         }
         session.granted = Some(ScopeSet::read("repo", ' '));
-        assert!(!shown(&session).contains("was not told"));
+        assert!(!shown(&session, None).contains("was not told"));
+    }
+
+    #[test]
+    fn another_account_than_before_is_pointed_out() {
+        let account = |id: &str, name: &str| Account { id: id.to_owned(), name: name.to_owned() };
+        let mut session = body("awaiting_confirmation", "localhost");
+        session.account = Some(account("2", "hubot"));
+        for (before, expected) in
+            [(None, false), (Some(account("2", "bot")), false), (Some(account("1", "octocat")), true)]
+        {
+            let text = shown(&session, before.as_ref());
+            assert_eq!(text.contains("This is another account than octocat"), expected, "{text}");
+        }
     }
 }

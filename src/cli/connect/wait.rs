@@ -37,8 +37,8 @@ pub(super) async fn until(
             let cancelled = client.delete::<serde_json::Value>(&path).await;
             clear(screen)?;
             let message = match cancelled {
-                Ok(_) => "cancelled: the link no longer works",
-                Err(_) => "interrupted; the link works until it expires",
+                Ok(_) => "cancelled: nothing was connected",
+                Err(_) => "interrupted; what was begun ends by itself, and nothing serves before you confirm it",
             };
             return Err(CliError::new(ExitCode::Denied, message));
         }
