@@ -20,6 +20,7 @@ mod machine;
 mod metrics;
 mod oidc_provider;
 mod pages;
+mod providers;
 mod readme;
 mod refresh;
 mod restart;
