@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use grantd::sandbox::browser::{Browser, Page};
-use grantd::sandbox::{Endpoint, Fault, Fingerprint, Kind, Options, Secret, What, When};
+use grantd::sandbox::{DeviceSecret, Endpoint, Fault, Fingerprint, Kind, Options, Secret, What, When};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -364,7 +364,7 @@ async fn a_provider_that_gives_no_code_is_told_apart_from_one_that_refuses_us() 
 
 #[tokio::test]
 async fn a_client_without_its_secret_can_be_polled_for_where_the_definition_says_so() {
-    let world = World::arranged(Options { device_needs_secret: false, ..hasty() }, |home, _| {
+    let world = World::arranged(Options { device_secret: DeviceSecret::Never, ..hasty() }, |home, _| {
         home.redefine("redirect:\n", "device: {request_auth: none, poll_auth: none}\nredirect:\n");
     })
     .await;

@@ -22,6 +22,7 @@ mod metrics;
 mod oidc_provider;
 mod pages;
 mod paste;
+mod providers;
 mod readme;
 mod refresh;
 mod restart;

@@ -1,9 +1,7 @@
 //! The device authorization endpoint (RFC 8628 section 3.1) and the page on which a person enters the code (section 3.3).
 
 use askama::Template;
-use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{Method, StatusCode};
-use serde_json::json;
 
 use crate::sandbox::answer::Answer;
 use crate::sandbox::endpoints::pages::{CSS, html};
@@ -59,15 +57,7 @@ pub(in crate::sandbox) fn authorize(machine: &Machine, scene: &Scene<'_>, params
     match given {
         Ok(given) => {
             let page = format!("{}{}", machine.origin, machine.path_of(Spot::DevicePage));
-            let body = json!({
-                "device_code": given.device_code,
-                "user_code": given.user_code,
-                "verification_uri": page,
-                "verification_uri_complete": format!("{page}?user_code={}", given.user_code),
-                "expires_in": given.expires_in.as_secs(),
-                "interval": given.interval.as_secs(),
-            });
-            Answer::json(StatusCode::OK, &body).header(CACHE_CONTROL, "no-store").header(PRAGMA, "no-cache")
+            machine.manner.device_given(scene, &given, &page)
         }
         Err(refusal) => machine.manner.refused(scene, refusal),
     }

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::model::time::Timestamp;
 use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Line, Secret};
 use crate::sandbox::machine::{Choice, Credentials, Issued, Machine, Refusal, State, mint};
 use crate::sandbox::manner::Wish;
-use crate::sandbox::options::SandboxUser;
+use crate::sandbox::options::{DeviceSecret, SandboxUser};
 
 /// Extension grant type (section 3.4).
 pub(in crate::sandbox) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -55,6 +57,20 @@ pub(in crate::sandbox) struct DeviceAsked {
     pub(in crate::sandbox) users: Vec<SandboxUser>,
 }
 
+impl DeviceGiven {
+    /// The members of the answer, with the page under the name that the provider gives it.
+    pub(in crate::sandbox) fn members(&self, page_is: &str, page: &str) -> Value {
+        let mut members = json!({
+            "device_code": self.device_code,
+            "user_code": self.user_code,
+            "expires_in": self.expires_in.as_secs(),
+            "interval": self.interval.as_secs(),
+        });
+        members[page_is] = page.into();
+        members
+    }
+}
+
 impl Device {
     pub(super) fn grant(&self) -> Option<GrantId> {
         match &self.decision {
@@ -92,7 +108,7 @@ impl Machine {
     ) -> Result<DeviceGiven, Refusal> {
         let now = self.now();
         let mut state = self.state();
-        let client = state.authenticate_device(credentials)?;
+        let client = state.authenticate_device(credentials, DeviceSecret::Always)?;
         let (interval, expires_in) = (state.options.device_interval, state.options.device_ttl);
         let (device_code, user_code) = (mint("dc_MARK_"), user_code());
         let fingerprint = Fingerprint::of(&device_code);
@@ -166,9 +182,9 @@ impl State {
         fingerprint: Fingerprint,
         now: Timestamp,
     ) -> Result<Vec<Issued>, Refusal> {
-        let client = self.authenticate_device(credentials)?;
+        let client = self.authenticate_device(credentials, DeviceSecret::WhenPolling)?;
         let device = self.devices.get_mut(&fingerprint).filter(|device| device.client == client);
-        let device = device.ok_or(Refusal::Code("no such device code"))?;
+        let device = device.ok_or(Refusal::DeviceCode("no such device code"))?;
         if now >= device.expires {
             return Err(Refusal::Expired);
         }
@@ -176,12 +192,12 @@ impl State {
         let (user, granted) = match &device.decision {
             Decision::None => return Err(Refusal::Pending),
             Decision::Denied => return Err(Refusal::Denied),
-            Decision::Used(_) => return Err(Refusal::Code("the device code was used before")),
+            Decision::Used(_) => return Err(Refusal::DeviceCode("the device code was used before")),
             Decision::Allowed { user, granted } => (user.clone(), granted.clone()),
         };
         let grants: Vec<GrantId> = granted
             .into_iter()
-            .map(|given| self.open_grant(Arc::clone(&client), given.slot, user.clone(), given.scopes, now))
+            .map(|given| self.open_grant(Arc::clone(&client), given, user.clone(), true, now))
             .collect();
         if let Some(device) = self.devices.get_mut(&fingerprint) {
             device.decision = Decision::Used(grants.clone());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::sandbox::machine::DEVICE_GRANT_TYPE;
 use crate::sandbox::tests::{Reply, Setup};
-use crate::sandbox::{DEFAULT_CLIENT, Options};
+use crate::sandbox::{DEFAULT_CLIENT, DeviceSecret, Options};
 
 impl Setup {
     async fn device(&self) -> Reply {
@@ -85,7 +85,7 @@ async fn only_the_client_that_asked_can_poll_and_proves_itself_where_it_has_to()
         ("device_code", &device.text("device_code")),
     ];
     assert_eq!(setup.send(setup.form("/token", &form)).await.unwrap().error(), "invalid_client");
-    setup.sandbox.adjust(|options| options.device_needs_secret = false);
+    setup.sandbox.adjust(|options| options.device_secret = DeviceSecret::Never);
     assert_eq!(setup.send(setup.form("/token", &form)).await.unwrap().error(), "authorization_pending");
     let made_up = [("grant_type", DEVICE_GRANT_TYPE), ("device_code", "dc_MARK_made-up")];
     assert_eq!(setup.post("/token", &made_up).await.error(), "invalid_grant");
