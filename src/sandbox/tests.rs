@@ -3,6 +3,7 @@
 mod authorize;
 mod control;
 mod faults;
+mod manners;
 mod oidc;
 mod refresh;
 mod token;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod callback;
+mod command;
 mod consent;
 mod errors;
 mod id_token;
