@@ -1,5 +1,6 @@
 //! The store in memory: what a test uses, and what the other backends are held against. It forgets everything.
 
+mod session;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -7,11 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::model::claims::Claims;
 use crate::model::connection::{Connection, State};
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
+use crate::store::memory::session::Session;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
     Opening, Pending, Replaced, Replan, StoredConnection,
@@ -30,14 +33,7 @@ struct Content {
     sessions: BTreeMap<ConnectId, Session>,
     connections: BTreeMap<ConnectionId, StoredConnection>,
     warned: BTreeMap<ConnectionId, Timestamp>,
-}
-
-#[derive(Debug)]
-struct Session {
-    session: ConnectSession,
-    opening: Option<Opening>,
-    pending: Option<Pending>,
-    ended_at: Option<Timestamp>,
+    claims: BTreeMap<ConnectionId, Claims>,
 }
 
 impl MemoryStore {
@@ -58,29 +54,6 @@ impl MemoryStore {
             return Err(StoreError::Busy("it is closed".into()));
         }
         Ok(content)
-    }
-}
-
-impl Session {
-    fn is_open(&self, now: Timestamp) -> bool {
-        self.ended_at.is_none() && self.session.expires_at > now
-    }
-
-    fn asks_for_the_same(&self, like: &ConnectSession) -> bool {
-        let it = &self.session;
-        it.subject == like.subject
-            && it.caller == like.caller
-            && it.provider == like.provider
-            && it.scopes == like.scopes
-            && it.reconnect == like.reconnect
-            && !matches!(it.progress, Progress::AwaitingConfirmation { .. })
-    }
-
-    fn end(&mut self, progress: Progress, now: Timestamp) -> Option<Pending> {
-        self.session.progress = progress;
-        self.ended_at = Some(now);
-        self.opening = None;
-        self.pending.take()
     }
 }
 
@@ -299,6 +272,7 @@ impl Store for MemoryStore {
             connection.used_at = old.connection.used_at;
         }
         content.warned.remove(&connection.id);
+        content.claims.remove(&connection.id);
         let stored = StoredConnection { connection, grants };
         content.connections.insert(stored.connection.id.clone(), stored);
         Ok(Confirmed::Yes)
@@ -364,6 +338,15 @@ impl Store for MemoryStore {
         Ok(content.connections.values().filter(unfinished).cloned().collect())
     }
 
+    async fn keep_claims(&self, id: &ConnectionId, claims: &Claims) -> Result<(), StoreError> {
+        self.content()?.claims.insert(id.clone(), claims.clone());
+        Ok(())
+    }
+
+    async fn claims(&self, id: &ConnectionId) -> Result<Option<Claims>, StoreError> {
+        Ok(self.content()?.claims.get(id).cloned())
+    }
+
     async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
         let content = self.content()?;
         let mut due: Vec<_> = content.due_times(provider).filter(|(at, _)| *at <= now).collect();
@@ -402,6 +385,7 @@ impl Store for MemoryStore {
         if let Replaced::Yes { version } = replaced {
             *grant = Grant::new(key.slot.clone(), version, new.clone());
             connection.state = State::Active;
+            content.claims.remove(&key.connection);
         }
         Ok(replaced)
     }
