@@ -1,5 +1,6 @@
 //! The operator's file: from text to a [`Config`] with nothing left to check but what lies outside the file.
 
+mod client_keys;
 pub mod paths;
 mod registry;
 pub mod secrets;
@@ -182,6 +183,13 @@ pub struct ProviderConfig {
     /// Where the secret is that came with it; absent for a public client.
     #[serde(default)]
     pub client_secret: Option<SecretRef>,
+    /// Where the private key is that signs in place of a secret, in PEM; for a variant that says so, such as Microsoft's
+    /// `certificate`.
+    #[serde(default)]
+    pub client_key: Option<SecretRef>,
+    /// Where the certificate of that key is, in PEM, if the provider knows the key by it.
+    #[serde(default)]
+    pub client_certificate: Option<SecretRef>,
     /// What is asked for when nobody says more; the preset `default` if absent.
     #[serde(default)]
     pub scopes: Option<ScopeChoice>,

@@ -14,6 +14,7 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 
+use crate::model::claims::Claims;
 use crate::model::connection::Connection;
 use crate::model::id::{ConnectId, ConnectionId, InstanceId, ProviderId, Version};
 use crate::model::session::{ConnectFailure, ConnectSession};
@@ -157,6 +158,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Revoked connections that still have grants: revoking them at the provider has not been finished.
     async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError>;
+
+    /// Keeps what the provider wants to see proven in the next authorization of a connection, in place of what was kept
+    /// before. It is forgotten when the connection is confirmed, or serves again.
+    async fn keep_claims(&self, id: &ConnectionId, claims: &Claims) -> Result<(), StoreError>;
+
+    /// What was kept so.
+    async fn claims(&self, id: &ConnectionId) -> Result<Option<Claims>, StoreError>;
 
     // Refreshing
 

@@ -101,7 +101,11 @@ impl Engine {
         let definition = definition(self.sandbox.url());
         let configured = Configured {
             provider: Catalog::read("sandbox.yaml", &definition)?.resolve(&settings)?,
-            client: Client { id: DEFAULT_CLIENT.to_owned(), secret: Some(ClientSecret::new(DEFAULT_SECRET)?) },
+            client: Client {
+                id: DEFAULT_CLIENT.to_owned(),
+                secret: Some(ClientSecret::new(DEFAULT_SECRET)?),
+                key: None,
+            },
             scopes: BTreeMap::new(),
         };
         let providers = BTreeMap::from([(provider(), Arc::new(configured))]);

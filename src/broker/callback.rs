@@ -115,12 +115,17 @@ impl Broker {
         };
         let sent_at = self.clock.now();
         let http = self.egress.to(provider);
-        let whom = As { provider, client: &configured.client };
-        let answer =
-            exchange::redeem(whom, code, verifier, &opening.redirect_uri, &http).await.map_err(|rejection| {
-                warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {rejection}");
-                failure_of(&rejection)
-            })?;
+        let whom = As { provider, client: &configured.client, now: sent_at };
+        let answer = match exchange::redeem(whom, code, verifier, &opening.redirect_uri, &http).await {
+            Ok(answer) => answer,
+            Err(refused) => {
+                warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {refused}");
+                if let (Some(connection), Some(claims)) = (&session.reconnect, &refused.claims) {
+                    self.keep_claims(connection, claims).await;
+                }
+                return Err(failure_of(&refused.rejection));
+            }
+        };
         self.identify(configured, session, (opening.nonce.as_deref(), opening.browser), answer, sent_at).await
     }
 

@@ -5,6 +5,7 @@ use crate::broker::renew::{Landed, NotRenewed};
 use crate::broker::token::TokenRequest;
 use crate::model::connection::{ReconnectReason, State};
 use crate::model::provider::Provider;
+use crate::model::provider::rules::RefreshRules;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
 use crate::model::token::Freshness;
@@ -95,12 +96,22 @@ pub enum Failure {
 
 /// Decides by the token's life, what the caller says of it, and what a refresh that was just made brought.
 #[must_use]
-pub fn next_step(grant: &HeldGrant, request: &TokenRequest, flown: Option<Landed>, now: Moment) -> Step {
+pub fn next_step(
+    grant: &HeldGrant,
+    request: &TokenRequest,
+    rules: &RefreshRules,
+    flown: Option<Landed>,
+    now: Moment,
+) -> Step {
     let token = &grant.granted.token;
     let refused = request.rejected.as_ref() == Some(&token.token_id);
     let freshness = token.freshness(request.min_ttl, now);
     let good = !refused && freshness != Freshness::Dead;
+    // Renewed behind the caller's back, the token would be dead before it is used.
+    let is_about_to_die =
+        rules.kills_access && grant.renewable && !grant.failing && grant.renew_at.is_some_and(|at| at <= now.wall);
     match flown {
+        None if good && is_about_to_die => Step::Refresh,
         _ if good && freshness == Freshness::Fresh => Step::HandOut,
         // Whatever the refresh brought: a token that lives is better than none.
         Some(_) if good => Step::HandOut,
@@ -228,7 +239,34 @@ mod tests {
             ),
             ("rejected, refresh failed", grant(Some(3600), true, true, 0), Some("tk_1"), Some(failed), down),
         ] {
-            assert_eq!(next_step(&grant, &request(rejected), flown, now), expected, "{what}");
+            let rules = RefreshRules::default();
+            assert_eq!(next_step(&grant, &request(rejected), &rules, flown, now), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_its_own_renewal_would_kill_is_not_handed_out_when_that_is_due() {
+        use Step::{HandOut, Refresh};
+        let (now, failed) =
+            (Moment { wall: Timestamp::from_secs(1000), ..Moment::default() }, Landed::Failed(NotRenewed::Provider));
+        for (what, grant, flown, kills, lives_on) in [
+            ("not due yet", grant(Some(1600), true, false, 1001), None, HandOut, HandOut),
+            ("due", grant(Some(1600), true, false, 1000), None, Refresh, HandOut),
+            (
+                "just renewed, and due again",
+                grant(Some(1600), true, false, 1000),
+                Some(Landed::Renewed),
+                HandOut,
+                HandOut,
+            ),
+            ("the renewal failed", grant(Some(1600), true, false, 1000), Some(failed), HandOut, HandOut),
+            ("failing lately", grant(Some(1600), true, true, 1000), None, HandOut, HandOut),
+            ("cannot be renewed", grant(Some(1600), false, false, 1000), None, HandOut, HandOut),
+        ] {
+            for (kills_access, expected) in [(true, kills), (false, lives_on)] {
+                let rules = RefreshRules { kills_access, ..RefreshRules::default() };
+                assert_eq!(next_step(&grant, &request(None), &rules, flown, now), expected, "{what} {kills_access}");
+            }
         }
     }
 }

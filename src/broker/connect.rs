@@ -240,12 +240,17 @@ impl Broker {
         let registry = self.registry();
         let configured = registry.providers.get(&session.provider).ok_or(PageError::NotFound)?;
         let redirect_uri = registry.redirect_uri(&session.provider);
+        let claims = match &session.reconnect {
+            Some(connection) => self.store.claims(connection).await?,
+            None => None,
+        };
         let asked = authorize::request(&Authorization {
             provider: &configured.provider,
             client_id: &configured.client.id,
             redirect_uri: redirect_uri.as_str(),
             scopes: &by_slot(configured, &session.scopes),
             reconsent: session.reconnect.is_some(),
+            claims: claims.as_ref(),
         });
         let proof = new_proof();
         let owner = Owner::session(&session);

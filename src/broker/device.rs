@@ -77,7 +77,7 @@ impl Broker {
         let provider = &configured.provider;
         let sent_at = self.clock.now();
         let http = self.egress.to(provider);
-        let whom = As { provider, client: &configured.client };
+        let whom = As { provider, client: &configured.client, now: sent_at };
         let authorized = device::authorize(whom, &by_slot(configured, &session.scopes), &http).await;
         let authorized = authorized.map_err(|rejection| {
             warn!(provider.id = %provider.id, "{} gave no device code: {rejection}", provider.id);
@@ -176,7 +176,8 @@ impl Broker {
             return Polled::Refused(Rejection::Registration { code: Code::read("changed") });
         };
         let http = self.egress.to(&configured.provider);
-        device::poll(As { provider: &configured.provider, client: &configured.client }, code, &http).await
+        let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };
+        device::poll(whom, code, &http).await
     }
 
     /// Waits, unless the session ends or the daemon stops meanwhile. A store that does not answer is no reason to stop.

@@ -104,7 +104,7 @@ impl Broker {
         };
         failpoint_async!("revoke.upstream");
         let http = self.egress.to(&configured.provider);
-        let whom = As { provider: &configured.provider, client: &configured.client };
+        let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };
         match revoke::revoke(whom, rules, &access, refresh.as_ref(), &http).await {
             Revoked::Yes => Upstream::Revoked,
             Revoked::No => Upstream::ByHand,

@@ -78,7 +78,7 @@ impl Broker {
         let shelf = self.cache.get(&KeyRef { subject: &caller.subject, provider: &request.provider })?;
         let (held, grant) = choice::choose(request, &configured.provider, &shelf).ok()?;
         let now = self.clock.moment();
-        if choice::next_step(grant, request, None, now) != Step::HandOut {
+        if choice::next_step(grant, request, &configured.provider.refresh, None, now) != Step::HandOut {
             return None;
         }
         held.used.touch(now.wall);
@@ -128,7 +128,7 @@ impl Broker {
                 Err(lack) => return Err(self.lacking(caller, request, &shelf, lack).await?),
             };
             let now = self.clock.moment();
-            match choice::next_step(grant, request, flown, now) {
+            match choice::next_step(grant, request, &configured.provider.refresh, flown, now) {
                 Step::HandOut => {
                     held.used.touch(now.wall);
                     self.renew_behind(held, grant, now);

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::model::client::ClientAuth;
 use crate::model::id::ProviderId;
+use crate::model::provider::assertion::AssertionRules;
 use crate::model::provider::pointer::PointerTemplate;
 use crate::model::provider::rules::{
     Api, AuthorizeRules, Body, DeviceRules, Encoding, ErrorRule, IdTokenRules, IssuerRules, Params, Presets,
@@ -144,6 +145,9 @@ pub struct ClientRules {
     pub kind: ClientKind,
     /// How the client proves itself.
     pub auth: ClientAuth,
+    /// What its assertion says; for `private_key_jwt` only.
+    #[serde(default)]
+    pub assertion: Option<AssertionRules>,
 }
 
 /// How to find out which account a grant belongs to.

@@ -146,6 +146,30 @@ fn a_templated_issuer_keeps_its_claim() {
 }
 
 #[test]
+fn the_tenant_decides_which_directories_are_believed() {
+    const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+    const WORK: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    for (tenant, consumers, work) in [
+        ("common", true, true),
+        ("organizations", false, true),
+        ("consumers", true, false),
+        (WORK, false, true),
+        ("72F988BF-86F1-41AF-91AB-2D7CD011DB47", false, true),
+        (CONSUMERS, true, false),
+        ("contoso.example", true, true),
+    ] {
+        let mut chosen = settings("microsoft", None);
+        chosen.vars.insert("tenant".to_owned(), tenant.to_owned());
+        let provider = Catalog::built_in().resolve(&chosen).unwrap();
+        let crate::model::provider::IdentitySource::IdToken(rules) = provider.identity.source else {
+            panic!("microsoft tells the account in the ID token");
+        };
+        let allowed = |tid: &str| rules.claims.iter().all(|rule| rule.allows(&serde_json::json!({ "tid": tid })));
+        assert_eq!((allowed(CONSUMERS), allowed(WORK)), (consumers, work), "{tenant}");
+    }
+}
+
+#[test]
 fn a_redirect_uri_that_cannot_work_is_told_in_a_sentence() {
     let catalog = Catalog::built_in();
     for (id, variant, uri, expected) in [
@@ -247,7 +271,7 @@ fn a_bad_definition_is_told_with_its_place() {
         (
             "auth: basic",
             "auth: none",
-            "x.yaml:8:36: expected `basic` or `post`, because the client is confidential (at client.auth)",
+            "x.yaml:8:36: expected `basic`, `post` or `private_key_jwt`, because the client is confidential (at client.auth)",
         ),
         (
             "kind: public, auth: none",
@@ -331,6 +355,36 @@ fn a_bad_definition_is_told_with_its_place() {
             "default_variant: one",
             "errors: [{class: reauth}]\ndefault_variant: one",
             "x.yaml:10:10: expected `code`, `sub` or `http`; else it matches every failure (at errors[0])",
+        ),
+        (
+            "client: {kind: confidential, auth: basic}",
+            "client: {kind: confidential, auth: basic, assertion: {}}",
+            "x.yaml:8:54: expected nothing, because `client.auth` is not `private_key_jwt` (at client.assertion)",
+        ),
+        (
+            "client: {kind: confidential, auth: basic}",
+            "client: {kind: confidential, auth: private_key_jwt, assertion: {audience: issuer}}",
+            "x.yaml:8:75: expected `issuer.accept`, because that is the audience (at client.assertion.audience)",
+        ),
+        (
+            "client: {kind: confidential, auth: basic}",
+            "client: {kind: confidential, auth: private_key_jwt, assertion: {algorithms: [HS256]}}",
+            "x.yaml:8:78: expected one of `ES256`, `PS256`, `RS256`",
+        ),
+        (
+            "default_variant: one",
+            "authorize: {claims_param: state}\nresponse: {claims: /claims}\ndefault_variant: one",
+            "x.yaml:10:27: expected another parameter: grantd sets this one itself (at authorize.claims_param)",
+        ),
+        (
+            "default_variant: one",
+            "response: {claims: /claims}\ndefault_variant: one",
+            "x.yaml:10:11: expected `claims` and `authorize.claims_param` together",
+        ),
+        (
+            "default_variant: one",
+            "response: {hints: [{number: [1, 2], sentence: A.}, {number: [2], sentence: B.}]}\ndefault_variant: one",
+            "x.yaml:10:61: the number 2 is here twice (at response.hints[1].number)",
         ),
         (
             "default_variant: one",

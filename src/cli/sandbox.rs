@@ -53,7 +53,7 @@ pub struct SandboxArgs {
     /// Accept authorization requests without PKCE
     #[arg(long)]
     no_pkce: bool,
-    /// A quirk, as `NAME=VALUE`; may be repeated. The manual lists them
+    /// A quirk, as `NAME=VALUE`; may be repeated. `docs/PROVIDERS.md` says which
     #[arg(long = "quirk", value_name = "NAME=VALUE")]
     quirks: Vec<String>,
     /// Print the definition with which grantd knows a sandbox on this port, and end

@@ -3,15 +3,20 @@
 //! A [`Provider`] is what the catalog makes of a definition and an operator's settings: variables are filled in, the
 //! variant is chosen, URLs are parsed. The `rules` below it are read from YAML as they stand.
 
+pub mod assertion;
+pub mod claim_rules;
 pub mod pointer;
 pub mod redirect;
+pub mod refusals;
 pub mod rules;
 pub mod scopes;
+pub mod slots;
 
 use url::Url;
 
 use crate::model::client::ClientAuth;
 use crate::model::id::ProviderId;
+use crate::model::provider::assertion::AssertionRules;
 use crate::model::provider::pointer::PointerTemplate;
 use crate::model::provider::rules::{
     Api, AuthorizeRules, DeviceRules, ErrorRule, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules,
@@ -40,6 +45,8 @@ pub struct Provider {
     pub client_auth: ClientAuth,
     /// Whether a client without a secret is an error, or a client with one.
     pub client_kind: ClientKind,
+    /// What its assertion says, if that is how it proves itself.
+    pub assertion: AssertionRules,
     /// Whether PKCE is sent (RFC 7636). Always S256; `plain` does not exist here.
     pub pkce: bool,
     /// What goes into the authorization request.

@@ -21,6 +21,7 @@ use crate::model::provider::rules::ErrorClass;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::DeviceCode;
 use crate::oauth::answer::{self, TokenAnswer};
+use crate::oauth::assertion;
 use crate::oauth::authorize::{self, Authorization};
 use crate::oauth::exchange::As;
 use crate::oauth::quirk::{self, first_word, is_success};
@@ -94,10 +95,17 @@ pub async fn authorize(
 ) -> Result<DeviceAuthorization, Rejection> {
     let provider = whom.provider;
     let endpoint = provider.endpoints.device.as_ref().ok_or(Rejection::Unsent("there is no device flow"))?;
-    let asked = Authorization { provider, client_id: &whom.client.id, redirect_uri: "", scopes, reconsent: false };
+    let asked = Authorization {
+        provider,
+        client_id: &whom.client.id,
+        redirect_uri: "",
+        scopes,
+        reconsent: false,
+        claims: None,
+    };
     let members = authorize::scope_params(&asked);
     let auth = provider.device.request_auth.unwrap_or(provider.client_auth);
-    let request = request(whom, endpoint, auth, members).ok_or(Rejection::Unsent("not a request"))?;
+    let request = request(whom, endpoint, auth, members)?;
     let response = http(request).await?;
     let body: Value = serde_json::from_slice(response.body()).unwrap_or_default();
     if response.status().is_success() && is_success(provider, &body) {
@@ -112,8 +120,9 @@ pub async fn poll(whom: As<'_>, code: &DeviceCode, http: &Transport<'_>) -> Poll
     let members =
         vec![("grant_type".to_owned(), GRANT_TYPE.to_owned()), ("device_code".to_owned(), code.expose().to_owned())];
     let auth = provider.device.poll_auth.unwrap_or(provider.client_auth);
-    let Some(request) = request(whom, &provider.endpoints.token, auth, members) else {
-        return Polled::Refused(Rejection::Unsent("not a request"));
+    let request = match request(whom, &provider.endpoints.token, auth, members) {
+        Ok(request) => request,
+        Err(rejection) => return Polled::Refused(rejection),
     };
     match http(request).await {
         Ok(response) => understood(provider, &response),
@@ -188,26 +197,35 @@ fn page(text: &str) -> Option<Url> {
     is_fit.then_some(url)
 }
 
-/// A request of the client's as this provider wants it. `None` if the credentials do not fit into a header.
-fn request(whom: As<'_>, to: &Url, auth: ClientAuth, mut members: Vec<(String, String)>) -> Option<HttpRequest> {
+/// A request of the client's as this provider wants it.
+fn request(
+    whom: As<'_>,
+    to: &Url,
+    auth: ClientAuth,
+    mut members: Vec<(String, String)>,
+) -> Result<HttpRequest, Rejection> {
+    const NOT_A_REQUEST: Rejection = Rejection::Unsent("not a request");
     let secret = whom.client.secret.as_ref().map_or("", |secret| secret.expose());
     let mut request = http::Request::post(to.as_str()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    if auth == ClientAuth::Basic {
+        let part = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let pair = STANDARD.encode(format!("{}:{}", part(&whom.client.id), part(secret)));
+        let mut credential = HeaderValue::from_str(&format!("Basic {pair}")).map_err(|_| NOT_A_REQUEST)?;
+        credential.set_sensitive(true);
+        request = request.header(AUTHORIZATION, credential);
+    } else {
+        members.push(("client_id".to_owned(), whom.client.id.clone()));
+    }
     match auth {
-        ClientAuth::Basic => {
-            let part = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            let pair = STANDARD.encode(format!("{}:{}", part(&whom.client.id), part(secret)));
-            let mut credential = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
-            credential.set_sensitive(true);
-            request = request.header(AUTHORIZATION, credential);
-        }
-        ClientAuth::None => members.push(("client_id".to_owned(), whom.client.id.clone())),
-        ClientAuth::Post => {
-            members.push(("client_id".to_owned(), whom.client.id.clone()));
-            members.push(("client_secret".to_owned(), secret.to_owned()));
+        ClientAuth::Basic | ClientAuth::None => {}
+        ClientAuth::Post => members.push(("client_secret".to_owned(), secret.to_owned())),
+        ClientAuth::PrivateKeyJwt => {
+            members.extend(assertion::params(whom)?.into_iter().map(|(name, value)| (name.to_owned(), value)));
         }
     }
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&members).finish();
-    Some(quirk::outgoing(whom.provider, request.body(body.into_bytes()).ok()?))
+    let request = request.body(body.into_bytes()).map_err(|_| NOT_A_REQUEST)?;
+    Ok(quirk::outgoing(whom.provider, request))
 }
 
 #[cfg(test)]

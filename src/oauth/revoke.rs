@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::model::provider::rules::{Encoding, TokenKind};
 use crate::model::provider::{Revoke, RevokeAuth, RevokeMethod};
 use crate::model::secret::{AccessToken, RefreshToken};
-use crate::oauth::answer;
 use crate::oauth::exchange::As;
 use crate::oauth::transport::{Transport, TransportError};
+use crate::oauth::{answer, assertion};
 
 /// What became of a revocation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,6 +84,7 @@ fn request(whom: As<'_>, rules: &Revoke, token: &str) -> Option<HttpRequest> {
         RevokeAuth::Post => {
             members.push(("client_id".to_owned(), whom.client.id.clone()));
             members.extend(secret.map(|secret| ("client_secret".to_owned(), secret.expose().to_owned())));
+            members.extend(assertion::params(whom).ok()?.into_iter().map(|(name, value)| (name.to_owned(), value)));
             None
         }
     };

@@ -4,6 +4,7 @@ mod authorize;
 mod control;
 mod device;
 mod faults;
+mod manners;
 mod oidc;
 mod refresh;
 mod token;

@@ -64,6 +64,7 @@ conformance! {
     connections::a_closed_store_says_so,
     connections::a_probe_succeeds_again_and_again,
     connections::a_store_that_nothing_is_wrong_with_is_not_held,
+    connections::a_challenge_is_kept_until_the_connection_serves_again,
     refreshing::of_many_who_arm_one_may_send,
     refreshing::a_lease_ends_with_its_time_and_leaves_a_recovery,
     refreshing::the_lease_of_a_dead_run_is_taken_over,

@@ -8,11 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::model::claims::Claims;
 use crate::model::connection::{Connection, State};
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
+use crate::store::memory::sessions::Session;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease,
     NewGrant, Opening, Pending, Replaced, Replan, StoredConnection,
@@ -31,15 +33,7 @@ struct Content {
     sessions: BTreeMap<ConnectId, Session>,
     connections: BTreeMap<ConnectionId, StoredConnection>,
     warned: BTreeMap<ConnectionId, Timestamp>,
-}
-
-#[derive(Debug)]
-struct Session {
-    session: ConnectSession,
-    opening: Option<Opening>,
-    device: Option<DeviceOpening>,
-    pending: Option<Pending>,
-    ended_at: Option<Timestamp>,
+    claims: BTreeMap<ConnectionId, Claims>,
 }
 
 impl MemoryStore {
@@ -306,6 +300,15 @@ impl Store for MemoryStore {
         Ok(content.connections.values().filter(unfinished).cloned().collect())
     }
 
+    async fn keep_claims(&self, id: &ConnectionId, claims: &Claims) -> Result<(), StoreError> {
+        self.content()?.claims.insert(id.clone(), claims.clone());
+        Ok(())
+    }
+
+    async fn claims(&self, id: &ConnectionId) -> Result<Option<Claims>, StoreError> {
+        Ok(self.content()?.claims.get(id).cloned())
+    }
+
     async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
         let content = self.content()?;
         let mut due: Vec<_> = content.due_times(provider).filter(|(at, _)| *at <= now).collect();
@@ -344,6 +347,7 @@ impl Store for MemoryStore {
         if let Replaced::Yes { version } = replaced {
             *grant = Grant::new(key.slot.clone(), version, new.clone());
             connection.state = State::Active;
+            content.claims.remove(&key.connection);
         }
         Ok(replaced)
     }

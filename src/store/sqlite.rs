@@ -1,5 +1,6 @@
 //! The store in one SQLite file: one thread writes, with many jobs in one transaction, and a few read.
 
+mod claims;
 mod connections;
 mod devices;
 mod error;
@@ -28,6 +29,7 @@ use rusqlite::Connection as Sqlite;
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, SystemClock};
+use crate::model::claims::Claims;
 use crate::model::connection::Connection;
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
@@ -376,6 +378,16 @@ impl Store for SqliteStore {
 
     async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError> {
         self.read(connections::unfinished_revocations).await
+    }
+
+    async fn keep_claims(&self, id: &ConnectionId, claims: &Claims) -> Result<(), StoreError> {
+        let (id, claims) = (id.clone(), claims.clone());
+        self.write(move |db| claims::keep(db, &id, &claims)).await
+    }
+
+    async fn claims(&self, id: &ConnectionId) -> Result<Option<Claims>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| claims::kept(db, &id)).await
     }
 
     async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {

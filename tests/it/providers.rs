@@ -3,6 +3,7 @@
 
 mod answers;
 mod callback;
+mod command;
 mod consent;
 mod device;
 mod errors;

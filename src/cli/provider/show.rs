@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::broker::registry::Registry;
 use crate::catalog::schema::Definition;
 use crate::cli::provider::{Chosen, ProviderError, print_json};
+use crate::model::client::ClientAuth;
 use crate::model::id::SlotName;
 use crate::model::provider::rules::{Presets, ScopeRules, ScopesManagedBy};
 use crate::model::provider::{ClientKind, redirect};
@@ -69,7 +70,11 @@ impl Sheet {
     }
 
     fn needs_secret(&self) -> bool {
-        self.definition.client.kind == ClientKind::Confidential
+        self.definition.client.kind == ClientKind::Confidential && !self.needs_key()
+    }
+
+    fn needs_key(&self) -> bool {
+        self.definition.client.auth == ClientAuth::PrivateKeyJwt
     }
 
     fn presets(&self) -> [(&'static str, &BTreeMap<SlotName, ScopeSet>); 3] {
@@ -92,7 +97,11 @@ impl Sheet {
         for problem in &self.problems {
             writeln!(out, "              ! {problem}")?;
         }
-        let secret = if self.needs_secret() { "needed" } else { "none" };
+        let secret = match (self.needs_secret(), self.needs_key()) {
+            (true, _) => "needed",
+            (false, true) => "none: the client signs with its key",
+            (false, false) => "none",
+        };
         writeln!(out, "client secret {secret}")?;
         if let Some(incomplete) = &self.incomplete {
             writeln!(out, "! {incomplete}")?;
@@ -118,6 +127,10 @@ impl Sheet {
         let mut lines = vec!["providers:".to_owned(), format!("  {id}:"), "    client_id: CLIENT_ID".to_owned()];
         if self.needs_secret() {
             lines.push(format!("    client_secret: {{file: /home/you/.config/grantd/{id}.secret}}"));
+        }
+        if self.needs_key() {
+            lines.push(format!("    client_key: {{file: /home/you/.config/grantd/{id}.key}}"));
+            lines.push(format!("    client_certificate: {{file: /home/you/.config/grantd/{id}.crt}}"));
         }
         lines.extend(self.chosen.iter().map(|variant| format!("    variant: {variant}")));
         let vars = self.definition.vars.iter().filter(|(_, var)| var.default.is_none());
@@ -182,6 +195,7 @@ impl Sheet {
             "problems": self.problems,
             "incomplete": self.incomplete,
             "client_secret": self.needs_secret(),
+            "client_key": self.needs_key(),
             "device_flow": definition.endpoints.device.is_some(),
             "setup_notes": definition.setup_notes,
             "vars": vars.collect::<serde_json::Map<_, _>>(),

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::model::client::Client;
 use crate::model::secret::ClientSecret;
+use crate::model::time::Timestamp;
 use crate::oauth::quirk::tests::plain_provider;
 use crate::oauth::transport::Answer;
 
@@ -17,7 +18,7 @@ fn provider() -> Provider {
 }
 
 fn client() -> Client {
-    Client { id: "me".to_owned(), secret: Some(ClientSecret::new("s 1").unwrap()) }
+    Client { id: "me".to_owned(), secret: Some(ClientSecret::new("s 1").unwrap()), key: None }
 }
 
 fn answered(status: u16, body: &Value) -> Answer<'static> {
@@ -41,7 +42,7 @@ async fn asked(provider: &Provider, answer: Value) -> (HttpRequest, Result<Devic
         answered(200, &answer)
     };
     let scopes = BTreeMap::from([(SlotName::main(), ScopeSet::read("repo gist", ' '))]);
-    let authorized = authorize(As { provider, client: &client }, &scopes, &http).await;
+    let authorized = authorize(As { provider, client: &client, now: Timestamp::from_secs(0) }, &scopes, &http).await;
     (seen.into_inner().unwrap().unwrap(), authorized)
 }
 
@@ -51,7 +52,9 @@ async fn polled(provider: &Provider, status: u16, answer: Value) -> (HttpRequest
         *seen.lock().unwrap() = Some(request);
         answered(status, &answer)
     };
-    let polled = poll(As { provider, client: &client }, &DeviceCode::new("d1").unwrap(), &http).await;
+    let polled =
+        poll(As { provider, client: &client, now: Timestamp::from_secs(0) }, &DeviceCode::new("d1").unwrap(), &http)
+            .await;
     (seen.into_inner().unwrap().unwrap(), polled)
 }
 
@@ -147,7 +150,12 @@ async fn silence_is_told_from_what_may_never_be_sent() {
         (TransportError::NotAllowed, "Refused(Unsent(\"not an address of this provider\"))"),
     ] {
         let http = move |_: HttpRequest| -> Answer<'static> { Box::pin(std::future::ready(Err(error.clone()))) };
-        let polled = poll(As { provider: &provider, client: &client }, &DeviceCode::new("d").unwrap(), &http).await;
+        let polled = poll(
+            As { provider: &provider, client: &client, now: Timestamp::from_secs(0) },
+            &DeviceCode::new("d").unwrap(),
+            &http,
+        )
+        .await;
         assert_eq!(format!("{polled:?}"), expected);
     }
 }

@@ -77,6 +77,9 @@ impl Manner for Slack {
                 body["scope"] = "".into();
             }
         }
+        if let ([alone], true) = (issued, scene.quirks.repeats_user_token) {
+            write(&mut body, alone);
+        }
         private(Answer::json(StatusCode::OK, &scene.quirks.touch(body)))
     }
 

@@ -47,6 +47,8 @@ pub struct Quirks {
     pub enterprise_install: bool,
     /// The endpoint for user tokens puts the token on top and its scopes inside.
     pub user_token_on_top: bool,
+    /// An installation without a bot repeats the person's token on top.
+    pub repeats_user_token: bool,
     /// The workspace owns the grant, and no person is named.
     pub workspace_owner: bool,
 }

@@ -5,11 +5,12 @@ use super::fixtures::{
     NOW, account, alice, bob, confirmation, connect, connected, connection, content, first, key, later, provider,
     scopes, session, waiting,
 };
-use crate::model::connection::{Connection, State};
+use crate::model::claims::Claims;
+use crate::model::connection::{Connection, ReconnectReason, State};
 use crate::model::id::{ConnectionId, Epoch, InstanceId, SlotName};
 use crate::model::session::{ConnectFailure, Progress};
 use crate::store::StoreError;
-use crate::store::records::{Confirmed, ConfirmedConnection, Installation, StoredConnection};
+use crate::store::records::{Confirmed, ConfirmedConnection, Failure, Installation, Replaced, StoredConnection};
 
 fn ids(stored: &[StoredConnection]) -> Vec<&ConnectionId> {
     stored.iter().map(|stored| &stored.connection.id).collect()
@@ -216,4 +217,34 @@ pub(super) async fn a_store_that_nothing_is_wrong_with_is_not_held(store: Any) {
     connected(store.as_ref()).await;
     assert_eq!(store.hold().await.unwrap(), None);
     assert!(!store.release_hold().await.unwrap(), "there is nothing to release");
+}
+
+pub(super) async fn a_challenge_is_kept_until_the_connection_serves_again(store: Any) {
+    let made = connected(store.as_ref()).await;
+    let challenge = |text: &str| Claims::new(text).unwrap();
+    let kept = async || store.claims(&made.id).await.unwrap();
+    assert_eq!(kept().await, None);
+    store.keep_claims(&made.id, &challenge("{\"a\":1}")).await.unwrap();
+    store.keep_claims(&made.id, &challenge("{\"b\":\"'; é\"}")).await.unwrap();
+    assert_eq!(kept().await, Some(challenge("{\"b\":\"'; é\"}")));
+    assert_eq!(store.claims(&ConnectionId::random()).await.unwrap(), None);
+
+    let reason = ReconnectReason::UserAction;
+    let state = State::NeedsReconnect(reason);
+    let failure = Failure { class: "user_action", state, retry_at: None, uncertain: false, rejections: 1 };
+    assert!(store.record_failure(&key(&made), first(&made), &failure).await.unwrap());
+    assert!(kept().await.is_some(), "a failure is what it is kept for");
+
+    let again = Connection { epoch: Epoch(2), ..made.clone() };
+    let confirmed = confirmation(store.as_ref(), &again, Some(Epoch(1)), None).await;
+    assert!(kept().await.is_some(), "nobody has confirmed yet");
+    assert_eq!(store.confirm(&confirmed, NOW).await.unwrap(), Confirmed::Yes);
+    assert_eq!(kept().await, None);
+
+    store.keep_claims(&made.id, &challenge("{}")).await.unwrap();
+    let late = Failure { state: State::NeedsReconnect(reason), ..failure };
+    assert!(store.record_failure(&key(&again), first(&again), &late).await.unwrap());
+    let replaced = store.replace_grant(&key(&again), first(&again), &content(None)).await.unwrap();
+    assert!(matches!(replaced, Replaced::Yes { .. }));
+    assert_eq!(kept().await, None, "a late success needs no person");
 }

@@ -4,8 +4,18 @@ use crate::model::connection::{Connection, State};
 use crate::model::session::{ConnectSession, Progress};
 use crate::model::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::memory::{Content, Session};
-use crate::store::records::{Confirmed, ConfirmedConnection, DeviceOpening, Grant, Pending, StoredConnection};
+use crate::store::memory::Content;
+use crate::store::records::{Confirmed, ConfirmedConnection, DeviceOpening, Grant, Opening, Pending, StoredConnection};
+
+/// A connect session with what is kept beside it until it ends.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) session: ConnectSession,
+    pub(super) opening: Option<Opening>,
+    pub(super) device: Option<DeviceOpening>,
+    pub(super) pending: Option<Pending>,
+    pub(super) ended_at: Option<Timestamp>,
+}
 
 impl Session {
     pub(super) fn is_open(&self, now: Timestamp) -> bool {
@@ -73,6 +83,7 @@ impl Content {
             connection.used_at = old.connection.used_at;
         }
         self.warned.remove(&connection.id);
+        self.claims.remove(&connection.id);
         let stored = StoredConnection { connection, grants };
         self.connections.insert(stored.connection.id.clone(), stored);
         Confirmed::Yes

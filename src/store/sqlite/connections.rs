@@ -111,11 +111,10 @@ pub(super) fn forget_grants(db: &Sqlite, id: &ConnectionId) -> Done<()> {
 }
 
 pub(super) fn set_state(db: &Sqlite, id: &ConnectionId, state: &State) -> Done<()> {
-    db.prepare_cached("UPDATE connections SET state = ?2, reason = ?3 WHERE id = ?1")?.execute(params![
-        id.as_str(),
-        state.as_str(),
-        reason(state)
-    ])?;
+    db.prepare_cached(
+        "UPDATE connections SET state = ?2, reason = ?3, claims = iif(?2 = 'active', NULL, claims) WHERE id = ?1",
+    )?
+    .execute(params![id.as_str(), state.as_str(), reason(state)])?;
     Ok(())
 }
 
@@ -152,7 +151,7 @@ fn update(db: &Sqlite, connection: &Connection, read: Epoch) -> Done<bool> {
         .prepare_cached(
             "UPDATE OR IGNORE connections
              SET account_id = :account_id, account_name = :account_name, state = :state, reason = :reason,
-                 epoch = :epoch, scopes = :scopes, confirmed_at = :confirmed_at, warned = NULL
+                 epoch = :epoch, scopes = :scopes, confirmed_at = :confirmed_at, warned = NULL, claims = NULL
              WHERE id = :id AND tenant = :tenant AND user = :user AND provider = :provider
                AND epoch = :read AND state <> 'revoked'",
         )?

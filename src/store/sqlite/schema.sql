@@ -99,6 +99,8 @@ CREATE TABLE connections (
     used_at      INTEGER,
     -- For which point in time the latest warning was due.
     warned       INTEGER,
+    -- What the provider wants to see proven in the next authorization: JSON in its own words.
+    claims       TEXT,
     -- 1 from the revocation until its grants are gone at the provider too.
     revoking     INTEGER NOT NULL DEFAULT 0
 ) STRICT;

@@ -67,7 +67,7 @@ pub(super) fn standings(text: &str) -> Vec<Progress> {
 fn configured(text: &str) -> Configured {
     Configured {
         provider: provider(text),
-        client: Client { id: "client".to_owned(), secret: None },
+        client: Client { id: "client".to_owned(), secret: None, key: None },
         scopes: BTreeMap::new(),
     }
 }
@@ -88,6 +88,7 @@ fn provider(text: &str) -> Provider {
         issuer: IssuerRules::default(),
         client_auth: ClientAuth::None,
         client_kind: ClientKind::Public,
+        assertion: crate::model::provider::assertion::AssertionRules::default(),
         pkce: true,
         authorize: AuthorizeRules::default(),
         redirect: RedirectRules::default(),

@@ -10,6 +10,7 @@ use grantd::model::id::SlotName;
 use grantd::model::provider::Provider;
 use grantd::model::scope::ScopeSet;
 use grantd::model::secret::{ClientSecret, DeviceCode};
+use grantd::model::time::Timestamp;
 use grantd::oauth::device::{self, Polled};
 use grantd::oauth::exchange::As;
 use grantd::oauth::transport::Answer;
@@ -30,7 +31,8 @@ fn provider(id: &str, variant: &str) -> Provider {
 }
 
 fn client(has_secret: bool) -> Client {
-    Client { id: "client-id".to_owned(), secret: has_secret.then(|| ClientSecret::new("client-secret").unwrap()) }
+    let secret = has_secret.then(|| ClientSecret::new("client-secret").unwrap());
+    Client { id: "client-id".to_owned(), secret, key: None }
 }
 
 /// What was sent.
@@ -51,7 +53,12 @@ async fn polled(provider: &Provider, has_secret: bool, status: u16, answer: Valu
         *seen.lock().unwrap() = Some(exchange(&request));
         answered(status, &answer)
     };
-    let polled = device::poll(As { provider, client: &client }, &DeviceCode::new("d").unwrap(), &http).await;
+    let polled = device::poll(
+        As { provider, client: &client, now: Timestamp::from_secs(0) },
+        &DeviceCode::new("d").unwrap(),
+        &http,
+    )
+    .await;
     (seen.into_inner().unwrap().unwrap(), polled)
 }
 
@@ -84,7 +91,13 @@ async fn each_gives_a_code_in_its_own_words() {
             answered(200, &answer)
         };
         let scopes = BTreeMap::from([(SlotName::main(), ScopeSet::read("a b", ' '))]);
-        let given = device::authorize(As { provider: &provider, client: &client }, &scopes, &http).await.unwrap();
+        let given = device::authorize(
+            As { provider: &provider, client: &client, now: Timestamp::from_secs(0) },
+            &scopes,
+            &http,
+        )
+        .await
+        .unwrap();
         assert_eq!(given.verification_uri.as_str(), page, "{id} {variant}");
         let sent = seen.into_inner().unwrap().unwrap();
         assert_eq!((&*sent.url, &*sent.accepts), (url, "application/json"));

@@ -1,9 +1,11 @@
 //! Answers as they also come: numbers as texts, and without the members that may be missing.
 
+use grantd::sandbox::{BodyKind, Endpoint, Fault, Kind, Secret, What, When};
 use serde_json::json;
 
 use crate::providers::stage::{ADA, Stage};
 use crate::providers::{GITHUB, GOOGLE, MICROSOFT, NOTION, PROVIDERS, SLACK};
+use crate::support::Journey;
 
 #[tokio::test]
 async fn a_lifetime_that_is_a_text_is_a_lifetime() {
@@ -40,6 +42,25 @@ async fn what_may_be_missing_is_not_missed() {
         assert_eq!(renewed.status, 200, "{name}: {renewed:?}");
         assert_eq!(renewed.json["account"]["id"], case.account, "{name}");
         world.never_twice();
+    }
+}
+
+#[tokio::test]
+async fn what_comes_for_nobody_is_given_back() {
+    let nobody = What::Status { code: 500, body: BodyKind::Json };
+    for (case, missing, tokens) in
+        [(GITHUB, vec![], 1), (SLACK, vec!["/authed_user/id", "/bot_user_id"], 2), (NOTION, vec!["/workspace_id"], 1)]
+    {
+        let leaves_out = missing.iter().map(|&place: &&str| place.to_owned()).collect();
+        let world = case.world_with(|options| options.quirks.leaves_out = leaves_out, |text| text).await;
+        world.sandbox.script(Fault::new(Endpoint::Userinfo, When::Always, nobody.clone()));
+        let journey = Journey::begin(&world).await;
+        journey.come_back(ADA).await;
+        assert_eq!(journey.status(&world).await, "identity_failed", "{}", case.name);
+        let ledger = world.sandbox.ledger();
+        let given_back = ledger.count(Kind::Revoked, Secret::Access, "revoked_by_client");
+        assert_eq!(given_back, tokens, "{}; the log:\n{}", case.name, world.daemon.log());
+        assert_eq!(world.daemon.get("/v1/connections").await.json["connections"], json!([]), "{}", case.name);
     }
 }
 

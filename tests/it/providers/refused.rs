@@ -27,7 +27,10 @@ async fn a_client_of_the_wrong_kind_is_the_operators_matter() {
     // The other way round.
     for case in [GITHUB, GOOGLE, MICROSOFT, SLACK, NOTION] {
         let world = case.world().await;
-        world.sandbox.adjust(|options| options.clients = vec![SandboxClient::public(DEFAULT_CLIENT)]);
+        world.sandbox.adjust(|options| {
+            options.clients = vec![SandboxClient::public(DEFAULT_CLIENT)];
+            options.quirks.public_needs_pkce = false;
+        });
         ends(&world, case.name).await;
     }
 }

@@ -5,7 +5,7 @@ use grantd::sandbox::{Fingerprint, Kind};
 use serde_json::json;
 
 use crate::providers::stage::{ADA, Stage};
-use crate::providers::{SLACK, VARIANTS};
+use crate::providers::{Case, SLACK, VARIANTS};
 use crate::support::{Answer, World};
 
 async fn of(world: &World, slot: &str) -> Answer {
@@ -94,6 +94,21 @@ async fn an_app_for_persons_only_has_one_slot_and_no_bot() {
         let renewed = world.daemon.token(json!({"slot": "user", "rejected": token.json["token_id"]})).await;
         assert_eq!(renewed.status, 200, "{}: {renewed:?}", case.name);
         assert_eq!(renewed.json["scope"], token.json["scope"], "{}", case.name);
+        once_each(&world, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_person_without_a_bot_has_one_grant_however_often_its_token_is_told() {
+    for repeats in [false, true] {
+        let only_user = Case { settings: ", scopes: {user: [\"channels:read\", \"search:read.public\"]}", ..SLACK };
+        let world = only_user.world_with(|options| options.quirks.repeats_user_token = repeats, |text| text).await;
+        world.connects(ADA).await;
+        let token = of(&world, "user").await;
+        assert_eq!(issued_for(&world, &token), "user");
+        assert!(matches!(world.daemon.token(json!({"slot": "bot"})).await.status, 400 | 404 | 409));
+        let renewed = world.daemon.token(json!({"slot": "user", "rejected": token.json["token_id"]})).await;
+        assert_eq!(renewed.status, 200, "{renewed:?}");
         once_each(&world, 1);
     }
 }
