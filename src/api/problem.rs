@@ -157,6 +157,11 @@ impl Problem {
                     .with(Header::RetryAfter(retry_after))
             }
             BrokerError::NotFound => Self::not_found(),
+            BrokerError::NoWayBack(unusable) => {
+                let mut problem = Self::new(StatusCode::BAD_GATEWAY, "provider_error", "").because("redirect_uri");
+                problem.body.error_description = format!("Nobody can connect: {unusable}").into();
+                problem
+            }
             BrokerError::ProviderError { code } => {
                 let why = "The provider refused grantd's registration: an operator has to correct it.";
                 let mut problem = Self::new(StatusCode::BAD_GATEWAY, "provider_error", why);
@@ -269,6 +274,7 @@ mod tests {
     use super::*;
     use crate::model::connection::{Account, ReconnectReason};
     use crate::model::id::ConnectId;
+    use crate::model::provider::redirect::Unusable;
     use crate::model::scope::ScopeSet;
     use crate::model::session::{ConnectSession, Progress};
     use crate::model::subject::Subject;
@@ -304,6 +310,10 @@ mod tests {
         Account { id: "1".to_owned(), name: "octocat".to_owned() }
     }
 
+    fn unusable() -> Box<Unusable> {
+        Box::new(Unusable { why: "It needs https.".to_owned(), next: "Set it.".to_owned(), instead: None })
+    }
+
     fn problem(error: BrokerError) -> Problem {
         Problem::from_broker(error, &registry())
     }
@@ -333,6 +343,7 @@ mod tests {
             (BrokerError::Internal, 500, "internal_error"),
             (BrokerError::Limited { retry_after }, 429, "rate_limited"),
             (BrokerError::NotFound, 404, "not_found"),
+            (BrokerError::NoWayBack(unusable()), 502, "provider_error"),
             (BrokerError::ProviderError { code: "invalid_client" }, 502, "provider_error"),
             (BrokerError::ProviderTimeout, 504, "provider_timeout"),
             (BrokerError::ProviderUnavailable { retry_after }, 503, "provider_unavailable"),
@@ -367,6 +378,14 @@ mod tests {
                 "message": "issue-bot wants to use github (repo). Check that the page shows WDJB-MJHT.",
             })
         );
+    }
+
+    #[test]
+    fn who_cannot_be_sent_back_is_not_invited_and_the_operator_is_told_what_to_change() {
+        let json = serde_json::to_value(problem(BrokerError::NoWayBack(unusable())).body()).unwrap();
+        assert_eq!(json["reason"], "redirect_uri");
+        assert_eq!(json["error_description"], "Nobody can connect: It needs https. Set it.");
+        assert!(json.get("connect_url").is_none() && json.get("elicitation").is_none(), "{json}");
     }
 
     #[test]

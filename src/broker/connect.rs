@@ -13,6 +13,7 @@ use crate::broker::vault::Owner;
 use crate::model::caller::Caller;
 use crate::model::connection::Account;
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, random_bytes, random_text};
+use crate::model::provider::redirect;
 use crate::model::scope::ScopeSet;
 use crate::model::session::{CONNECT_TTL, ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
@@ -80,13 +81,19 @@ impl Broker {
     /// Makes a connect session, or returns the one that asks for the same: one tab, not five.
     ///
     /// # Errors
-    /// If the provider is not configured, the connection is not the caller's, or too many sessions are open.
+    /// If the provider is not configured or would send nobody back here, the connection is not the caller's, or too many
+    /// sessions are open.
     pub async fn connect(self: &Arc<Self>, caller: &Caller, request: ConnectRequest) -> Result<Prompt, BrokerError> {
         let registry = self.registry();
         let configured = registry.providers.get(&request.provider).ok_or(BrokerError::UnknownProvider)?;
         let decision = policy::decide(caller, Action::Use(&caller.subject));
         if !decision.allowed {
             return Err(BrokerError::Denied { rule: decision.rule });
+        }
+        // With a device endpoint there is a way without a redirect; the page says what stands against the other.
+        let unusable = redirect::check(&configured.provider, &registry.redirect_uri(&request.provider));
+        if let (Some(unusable), None) = (unusable, &configured.provider.endpoints.device) {
+            return Err(BrokerError::NoWayBack(Box::new(unusable)));
         }
         let before = self.granted_before(caller, &request).await?;
         let now = self.clock.now();
@@ -210,7 +217,7 @@ impl Broker {
     /// The person pressed the button.
     ///
     /// # Errors
-    /// If none of `visitors` is the session's subject, or the session has ended.
+    /// If none of `visitors` is the session's subject, the session has ended, or the provider would send nobody back here.
     pub async fn begin(&self, id: &ConnectId, visitors: &[Visitor]) -> Result<Begun, PageError> {
         let now = self.clock.now();
         let session = settled(self.page_session(id).await?, now);
@@ -220,6 +227,9 @@ impl Broker {
         let registry = self.registry();
         let configured = registry.providers.get(&session.provider).ok_or(PageError::NotFound)?;
         let redirect_uri = registry.redirect_uri(&session.provider);
+        if redirect::check(&configured.provider, &redirect_uri).is_some() {
+            return Err(PageError::NoWayBack);
+        }
         let asked = authorize::request(&Authorization {
             provider: &configured.provider,
             client_id: &configured.client.id,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::broker::connect::Prompt;
 use crate::model::connection::{Account, ReconnectReason};
 use crate::model::id::ProviderId;
+use crate::model::provider::redirect::Unusable;
 use crate::model::scope::ScopeSet;
 use crate::store::StoreError;
 
@@ -53,6 +54,9 @@ pub enum BrokerError {
     /// There is no such connection or session, or it is somebody else's.
     #[error("not found")]
     NotFound,
+    /// The provider would not send the person back to us: an operator has to act.
+    #[error("{0}")]
+    NoWayBack(Box<Unusable>),
     /// The provider refused our registration: an operator has to act. The code is one we know.
     #[error("the provider refused our registration")]
     ProviderError {
@@ -116,6 +120,9 @@ pub enum PageError {
     /// There is no such session, or no longer.
     #[error("no such session")]
     NotFound,
+    /// The provider would not send the browser back here; the page of the session says why.
+    #[error("no way back")]
+    NoWayBack,
     /// This browser did not press the button (or its cookie is gone).
     #[error("another browser")]
     OtherBrowser,

@@ -1,6 +1,7 @@
-//! The five definitions, a sixth from a file, and what is refused in which words.
+//! The compiled-in definitions, another from a file, and what is refused in which words.
 
 use super::*;
+use crate::model::provider::redirect;
 use crate::model::provider::rules::ScopesManagedBy;
 use crate::model::scope::ScopeSet;
 
@@ -43,7 +44,7 @@ fn put(dir: &Path, name: &str, text: &str) {
 fn every_built_in_definition_resolves_in_every_variant() {
     let catalog = Catalog::built_in();
     let ids: Vec<_> = catalog.entries().map(|entry| entry.definition().id.to_string()).collect();
-    assert_eq!(ids, ["github", "google", "microsoft", "notion", "slack"]);
+    assert_eq!(ids, ["atlassian", "github", "gitlab", "google", "microsoft", "notion", "slack"]);
     for entry in catalog.entries() {
         let id = entry.definition().id.as_str();
         let names = entry.definition().variants.keys().map(|name| Some(name.as_str()));
@@ -146,51 +147,121 @@ fn a_templated_issuer_keeps_its_claim() {
 }
 
 #[test]
-fn a_redirect_uri_that_cannot_work_is_told_in_a_sentence() {
+fn a_redirect_uri_that_cannot_work_is_told_with_what_helps() {
     let catalog = Catalog::built_in();
-    for (id, variant, uri, expected) in [
-        ("github", None, "http://127.0.0.1:8717/callback/github", vec![]),
+    for (id, variant, at, why, instead) in [
+        ("github", None, "http://127.0.0.1:8717", None, None),
+        ("github", None, "https://localhost:8717", None, None),
         (
             "github",
             None,
-            "http://auth.example/callback/github",
-            vec!["GitHub needs https for http://auth.example/callback/github: http is for this machine only."],
+            "http://auth.example",
+            Some("GitHub needs https for http://auth.example/callback/github: http is for this machine only."),
+            None,
         ),
-        ("google", Some("desktop"), "http://localhost:8717/callback/google", vec![]),
+        ("google", None, "https://auth.example", None, None),
+        (
+            "google",
+            None,
+            "https://192.0.2.7",
+            Some("Google wants the name of a host, not an address such as 192.0.2.7."),
+            None,
+        ),
+        ("google", Some("desktop"), "http://localhost:8717", None, None),
+        (
+            "google",
+            Some("desktop"),
+            "https://auth.example:8717",
+            Some("Google sends a browser back to its own machine only, with this kind of client."),
+            Some("https://localhost:8717"),
+        ),
         (
             "google",
             Some("limited-input"),
-            "http://localhost:8717/callback/google",
-            vec!["Google sends no browser back to this machine with this kind of client."],
+            "http://localhost:8717",
+            Some("Google sends no browser back to this machine with this kind of client."),
+            None,
         ),
-        ("microsoft", None, "http://localhost:8717/callback/microsoft", vec![]),
+        ("microsoft", None, "http://localhost:8717", None, None),
         (
             "microsoft",
             None,
-            "http://[::1]:8717/callback/microsoft",
-            vec!["Microsoft does not accept [::1]; use localhost."],
+            "http://[::1]:8717",
+            Some("Microsoft does not accept [::1], only localhost."),
+            Some("http://localhost:8717"),
         ),
         (
             "slack",
             None,
-            "http://localhost:8717/callback/slack",
-            vec!["Slack needs https even for localhost, with this kind of client."],
+            "http://localhost:8717",
+            Some("Slack needs https even for localhost, with this kind of client."),
+            Some("https://localhost:8717"),
         ),
-        ("slack", None, "https://localhost:8717/callback/slack", vec![]),
-        ("slack", Some("pkce"), "http://localhost:8717/callback/slack", vec![]),
-        ("slack", Some("pkce"), "https://auth.example/callback/slack", vec![]),
-        ("notion", None, "http://localhost:8717/callback/notion", vec![]),
+        (
+            "slack",
+            None,
+            "http://127.0.0.1:8717",
+            Some("Slack does not accept 127.0.0.1, only localhost."),
+            Some("https://localhost:8717"),
+        ),
+        ("slack", None, "https://localhost:8717", None, None),
+        ("slack", Some("pkce"), "http://localhost:8717", None, None),
+        ("slack", Some("pkce"), "https://auth.example", None, None),
+        ("notion", None, "http://localhost:8717", None, None),
         (
             "notion",
             None,
-            "http://127.0.0.1:8717/callback/notion",
-            vec!["Notion does not accept 127.0.0.1; use localhost."],
+            "http://127.0.0.1:8717",
+            Some("Notion does not accept 127.0.0.1, only localhost."),
+            Some("http://localhost:8717"),
         ),
+        ("gitlab", Some("public"), "http://127.0.0.1:8717", None, None),
+        ("atlassian", None, "http://localhost:8717", None, None),
     ] {
         let provider = catalog.resolve(&settings(id, variant)).unwrap();
-        let found = crate::model::provider::redirect::check(&provider, &uri.parse().unwrap());
-        assert_eq!(found, expected, "{id} {variant:?} {uri}");
+        let uri = format!("{at}/callback/{id}").parse().unwrap();
+        let found = redirect::check(&provider, &uri);
+        assert_eq!(found.as_ref().map(|unusable| unusable.why.as_str()), why, "{id} {variant:?} {at}");
+        let works = found.as_ref().and_then(|unusable| unusable.instead.as_ref()).map(ToString::to_string);
+        assert_eq!(works, instead.map(|at| format!("{at}/callback/{id}")), "{id} {variant:?} {at}");
+        if let Some(found) = found {
+            assert!(found.next.ends_with('.'), "{}", found.next);
+            assert_eq!(found.next.contains("`web.url`"), instead.is_some(), "{}", found.next);
+        }
     }
+}
+
+#[test]
+fn a_redirect_uri_longer_than_the_provider_takes_is_told() {
+    let provider = Catalog::built_in().resolve(&settings("microsoft", None)).unwrap();
+    let of = |length: usize| format!("http://localhost:8717/{}", "x".repeat(length - 22)).parse().unwrap();
+    assert_eq!(redirect::check(&provider, &of(256)), None);
+    let found = redirect::check(&provider, &of(257)).unwrap();
+    assert_eq!(
+        found.to_string(),
+        "Microsoft takes redirect URIs of at most 256 characters. Give it a shorter name in grantd.yaml."
+    );
+}
+
+/// The address that is the default has to work at every provider, or `show` has to say what does.
+#[test]
+fn at_the_default_address_every_variant_works_or_says_what_helps() {
+    let catalog = Catalog::built_in();
+    let mut unusable = Vec::new();
+    for entry in catalog.entries() {
+        let id = &entry.definition().id;
+        let names = entry.definition().variants.keys().map(|name| Some(name.as_str()));
+        for variant in names.chain([None]) {
+            let mut settings = settings(id.as_str(), variant);
+            if variant.is_some_and(|name| name.starts_with("ghes")) {
+                settings.vars.insert("host".to_owned(), "git.corp.example".to_owned());
+            }
+            let provider = catalog.resolve(&settings).unwrap();
+            let uri = format!("http://localhost:8717/callback/{id}").parse().unwrap();
+            unusable.extend(redirect::check(&provider, &uri).map(|_| format!("{id} {}", variant.unwrap_or("-"))));
+        }
+    }
+    assert_eq!(unusable, ["google limited-input", "slack v2", "slack v2_user", "slack -"]);
 }
 
 #[test]
@@ -201,7 +272,7 @@ fn a_sixth_provider_needs_a_file_and_no_code() {
     let github = SIXTH.replace("id: sixth", "id: github");
     put(dir.path(), "a.yaml", &github);
     let catalog = Catalog::load(Some(dir.path())).unwrap();
-    assert_eq!(catalog.entries().count(), 6);
+    assert_eq!(catalog.entries().count(), 8);
     let mut chosen = settings("sixth", Some("two"));
     chosen.vars.insert("host".to_owned(), "sixth.example".to_owned());
     let provider = catalog.resolve(&chosen).unwrap();
@@ -220,7 +291,7 @@ fn a_sixth_provider_needs_a_file_and_no_code() {
     let error = Catalog::load(Some(dir.path())).unwrap_err().to_string();
     assert!(error.contains("has the mode 0777"), "{error}");
     let none = Catalog::load(Some(&dir.path().join("missing"))).unwrap();
-    assert_eq!(none.entries().count(), 5);
+    assert_eq!(none.entries().count(), 7);
 }
 
 #[test]
@@ -356,7 +427,7 @@ fn settings_that_do_not_fit_are_refused() {
     for (found, expected) in [
         (
             with(&|s| s.definition = "githib".parse().unwrap()),
-            "no definition `githib`; expected one of `github`, `google`, `microsoft`, `notion`, `slack`; did you mean `github`?",
+            "no definition `githib`; expected one of `atlassian`, `github`, `gitlab`, `google`, `microsoft`, `notion`, `slack`; did you mean `github`?",
         ),
         (
             with(&|s| s.variant = Some("oauth".to_owned())),

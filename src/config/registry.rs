@@ -37,15 +37,11 @@ impl Config {
 
     fn warnings(&self, registry: &Registry) -> Vec<String> {
         let of = |id: &ProviderId, provider: &Provider| {
-            redirect::check(provider, &registry.redirect_uri(id))
-                .into_iter()
-                .map(|sentence| {
-                    let path = [Segment::from("providers"), Segment::from(id.as_str())];
-                    self.error(&path, sentence).to_string()
-                })
-                .collect::<Vec<_>>()
+            let unusable = redirect::check(provider, &registry.redirect_uri(id))?;
+            let path = [Segment::from("providers"), Segment::from(id.as_str())];
+            Some(self.error(&path, format!("nobody can connect: {unusable}")).to_string())
         };
-        registry.providers.iter().flat_map(|(id, configured)| of(id, &configured.provider)).collect()
+        registry.providers.iter().filter_map(|(id, configured)| of(id, &configured.provider)).collect()
     }
 }
 

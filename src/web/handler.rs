@@ -138,8 +138,8 @@ impl Handler {
         };
         match pressed {
             Ok(answer) => answer,
-            // A second click, or a tab from before: the page of the session tells how it stands.
-            Err(Problem::Used) => Answer::to_session(&id),
+            // A second click, a tab from before, a rule that has changed: the page of the session tells how it stands.
+            Err(Problem::Used | Problem::NoWayBack) => Answer::to_session(&id),
             Err(problem) => Answer::problem(problem),
         }
     }

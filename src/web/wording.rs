@@ -9,8 +9,8 @@ use crate::web::pages::ScopeLine;
 pub(crate) const NAME_SHOWN: usize = 120;
 /// The longest purpose a page shows, in characters.
 pub(crate) const PURPOSE_SHOWN: usize = 280;
-/// The longest sentence about a scope, in characters.
-const SENTENCE_SHOWN: usize = 280;
+/// The longest sentence of a definition, in characters.
+pub(crate) const SENTENCE_SHOWN: usize = 280;
 
 /// Who asks, as the person in the browser knows it. The page is shown to the session's own subject only, so a caller that is
 /// known by its uid runs as that person.

@@ -1,7 +1,7 @@
 //! The sections of a provider definition that are read from YAML as they stand.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,12 @@ pub struct RedirectRules {
     pub loopback_http: bool,
     /// Whether any port is accepted on those, whichever was registered.
     pub loopback_any_port: bool,
+    /// Which https addresses away from this machine may be registered.
+    pub web: WebHosts,
+    /// Which paths are accepted beside the registered one.
+    pub path: PathMatch,
+    /// How long a redirect URI may be, in characters; as long as it likes if absent.
+    pub max_length: Option<NonZeroU16>,
     /// Whether the redirect URI has to be repeated in the token request (RFC 6749 section 4.1.3).
     pub send_in_token: bool,
 }
@@ -102,9 +108,34 @@ impl Default for RedirectRules {
             loopback_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
             loopback_http: true,
             loopback_any_port: false,
+            web: WebHosts::Any,
+            path: PathMatch::Exact,
+            max_length: None,
             send_in_token: true,
         }
     }
+}
+
+/// Which https addresses away from this machine may be registered.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebHosts {
+    /// Any.
+    Any,
+    /// Those with a name, and no bare IP addresses.
+    Named,
+    /// None: such a client runs on the machine of its person.
+    None,
+}
+
+/// Which paths are accepted beside the registered one (RFC 9700 section 2.1 wants none).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathMatch {
+    /// Those below it too.
+    Below,
+    /// None: letter by letter.
+    Exact,
 }
 
 /// What goes into a token request (RFC 6749 sections 4.1.3 and 6).
