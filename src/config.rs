@@ -77,6 +77,26 @@ pub struct SocketConfig {
 pub struct WebConfig {
     /// Where a browser reaches them.
     pub url: WebUrl,
+    /// The certificate for https; one of grantd's own if absent.
+    pub tls: Option<TlsConfig>,
+}
+
+/// The certificate for https, both parts in PEM form.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, and those that lead to one that browsers know.
+    pub certificate: FileRef,
+    /// Its key.
+    pub key: SecretRef,
+}
+
+/// A file that is no secret.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    /// Where it is.
+    pub file: AbsolutePath,
 }
 
 /// What must survive a restart.

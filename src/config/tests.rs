@@ -128,11 +128,13 @@ fn a_literal_secret_is_refused_and_not_repeated() {
 
 #[test]
 fn the_pages_are_for_this_machine() {
-    for good in ["http://localhost:8717", "http://127.0.0.1:1", "http://[::1]:65535/"] {
+    for good in ["http://localhost:8717", "http://127.0.0.1:1", "http://[::1]:65535/", "https://localhost:8717"] {
         assert!(good.parse::<values::WebUrl>().is_ok(), "{good}");
     }
     for bad in [
-        "https://localhost:8717",
+        "ftp://localhost:8717",
+        "https://localhost",
+        "https://localhost:443",
         "http://localhost",
         "http://localhost:80",
         "http://localhost:0",

@@ -89,12 +89,12 @@ impl Handler {
             return Answer::to_session(id).with_cookie(person);
         }
         let visitors = self.visitors(&request.headers, &request.connection).await;
-        let browser = cookie::read(&request.headers, &cookie::flow(id));
+        let browser = self.cookie(&request.headers, &cookie::flow(id));
         let visit = match self.broker.visit(id, &visitors, browser.as_deref()).await {
             Ok(visit) => visit,
             Err(error) => return Answer::problem(error.into()),
         };
-        let (csrf, fresh) = cookie::csrf_value(&request.headers);
+        let (csrf, fresh) = cookie::csrf_value(&request.headers, self.site.is_secure());
         let page = Page::of(&visit, &self.form_token(&csrf, id));
         let answer = Answer::html(StatusCode::OK, page.html()).with_cookie(fresh);
         match (page, visit.configured) {
@@ -109,9 +109,9 @@ impl Handler {
             Err(problem) => return Answer::problem_moving_on(problem),
         };
         let broker = Arc::clone(&self.broker);
-        let headers = request.headers;
+        let (headers, secure) = (request.headers, self.site.is_secure());
         let done = self.finish(async move {
-            let browser = |id: &ConnectId| cookie::read(&headers, &cookie::flow(id));
+            let browser = |id: &ConnectId| cookie::read(&headers, &cookie::flow(id), secure);
             broker.callback(&provider, callback, &browser).await
         });
         match done.await {
@@ -153,7 +153,7 @@ impl Handler {
     }
 
     async fn confirm(&self, id: &ConnectId, headers: &HeaderMap) -> Result<Answer, Problem> {
-        let browser = cookie::read(headers, &cookie::flow(id)).ok_or(Problem::OtherBrowser)?;
+        let browser = self.cookie(headers, &cookie::flow(id)).ok_or(Problem::OtherBrowser)?;
         let (broker, session) = (Arc::clone(&self.broker), id.clone());
         let session = self.finish(async move { broker.confirm(&session, &browser).await }).await?;
         Ok(Answer::to_session(&session.id))
@@ -161,7 +161,7 @@ impl Handler {
 
     async fn decline(&self, id: &ConnectId, headers: &HeaderMap, connection: &Connection) -> Result<Answer, Problem> {
         let visitors = self.visitors(headers, connection).await;
-        let browser = cookie::read(headers, &cookie::flow(id));
+        let browser = self.cookie(headers, &cookie::flow(id));
         let broker = Arc::clone(&self.broker);
         let session = id.clone();
         self.finish(async move { broker.decline(&session, &visitors, browser.as_deref()).await }).await?;
@@ -178,11 +178,15 @@ impl Handler {
             return Err(Problem::Forged);
         }
         let given = form::token(headers, body, FORM_TIMEOUT).await?;
-        let csrf = cookie::read(headers, CSRF).ok_or(Problem::Forged)?;
+        let csrf = self.cookie(headers, CSRF).ok_or(Problem::Forged)?;
         if !form::matches(&self.form_token(&csrf, id), &given) {
             return Err(Problem::Forged);
         }
         Ok(())
+    }
+
+    fn cookie(&self, headers: &HeaderMap, name: &str) -> Option<String> {
+        cookie::read(headers, name, self.site.is_secure())
     }
 
     fn form_token(&self, csrf: &str, id: &ConnectId) -> String {
@@ -191,7 +195,7 @@ impl Handler {
 
     /// Everything that is known of who is in the browser.
     async fn visitors(&self, headers: &HeaderMap, connection: &Connection) -> Vec<Visitor> {
-        let ticketed = cookie::read(headers, PERSON).map(|cookie| self.broker.ticketed(&cookie));
+        let ticketed = self.cookie(headers, PERSON).map(|cookie| self.broker.ticketed(&cookie));
         [connection.person().await].into_iter().chain(ticketed).collect()
     }
 

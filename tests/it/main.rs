@@ -28,4 +28,5 @@ mod secrets;
 mod service;
 mod store_faults;
 mod support;
+mod tls;
 mod token;
