@@ -19,14 +19,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Serialize, Serializer};
 
 use crate::clock::Clock;
+use crate::model::id::SlotName;
 use crate::model::secret::{AccessToken, RefreshToken};
 use crate::model::time::Timestamp;
 use crate::sandbox::fault::{Endpoint, Script, What};
 use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Ledger, Line, Secret};
 use crate::sandbox::manner::Manner;
+use crate::sandbox::manner::route::{Route, Spot, path_of};
 use crate::sandbox::options::{IssueRefresh, Options, SandboxUser};
 use crate::sandbox::signer::Signer;
 
+pub(super) use self::access::Revocation;
 pub(super) use self::clients::Credentials;
 pub(super) use self::codes::Redemption;
 pub(super) use self::consent::{Asked, AuthorizeError, Choice, Redirect, Step};
@@ -34,8 +37,12 @@ pub(super) use self::receipt::{Presentation, Receipt};
 
 /// The state of one sandbox, shared by its requests.
 pub(super) struct Machine {
+    /// Where it is, without the last slash.
+    pub(super) origin: String,
+    /// What stands in callbacks.
     pub(super) issuer: String,
-    pub(super) manner: &'static dyn Manner,
+    pub(super) manner: Arc<dyn Manner>,
+    pub(super) routes: Vec<Route>,
     pub(super) signer: Signer,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -53,9 +60,10 @@ pub(super) struct State {
     in_flight: HashMap<Fingerprint, u32>,
 }
 
-/// What one person gave one client.
+/// What one person gave one client, for one slot.
 struct Grant {
     client: Arc<str>,
+    slot: SlotName,
     user: SandboxUser,
     scopes: Arc<[String]>,
     given: Timestamp,
@@ -73,6 +81,8 @@ pub struct GrantView {
     /// Who has it.
     #[serde(serialize_with = "whole")]
     pub client: Arc<str>,
+    /// The slot it is for; `main` where there is one.
+    pub slot: SlotName,
     /// Who gave it.
     #[serde(serialize_with = "whole")]
     pub sub: Arc<str>,
@@ -92,6 +102,8 @@ pub struct GrantView {
 pub struct Issued {
     /// The grant it belongs to.
     pub grant: GrantId,
+    /// The slot of the grant.
+    pub slot: SlotName,
     /// Who has it.
     pub client: Arc<str>,
     /// Whose account it is.
@@ -167,10 +179,13 @@ impl Refusal {
 }
 
 impl Machine {
-    pub(super) fn new(options: Options, issuer: String) -> Self {
+    pub(super) fn new(options: Options, origin: String) -> Self {
+        let manner = options.role.manner();
         Self {
-            issuer,
-            manner: options.role.manner(),
+            issuer: manner.issuer(&origin),
+            origin,
+            routes: manner.routes(),
+            manner,
             signer: Signer::default(),
             clock: Arc::clone(&options.clock),
             state: Mutex::new(State {
@@ -190,6 +205,11 @@ impl Machine {
     /// The state. Hold it briefly. Nothing under it can panic half-way, so a poisoned lock is as good as a whole one.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The path of the place where this is answered.
+    pub(super) fn path_of(&self, spot: Spot) -> &str {
+        path_of(&self.routes, spot)
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -219,7 +239,7 @@ impl Machine {
         let client = Arc::clone(&state.client(client)?.id);
         let user = state.options.users.iter().find(|user| *user.sub == *sub)?.clone();
         let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
-        let grant = state.open_grant(client, user, scopes, now);
+        let grant = state.open_grant(client, SlotName::main(), user, scopes, now);
         Some(state.issue(grant, None, None, None, now))
     }
 
@@ -258,6 +278,7 @@ impl State {
         GrantView {
             id,
             client: Arc::clone(&grant.client),
+            slot: grant.slot.clone(),
             sub: Arc::clone(&grant.user.sub),
             scopes: Arc::clone(&grant.scopes),
             ended: grant.ended,
@@ -266,9 +287,17 @@ impl State {
         }
     }
 
-    fn open_grant(&mut self, client: Arc<str>, user: SandboxUser, scopes: Vec<String>, now: Timestamp) -> GrantId {
+    fn open_grant(
+        &mut self,
+        client: Arc<str>,
+        slot: SlotName,
+        user: SandboxUser,
+        scopes: Vec<String>,
+        now: Timestamp,
+    ) -> GrantId {
         self.grants.push(Grant {
             client,
+            slot,
             user,
             scopes: scopes.into(),
             given: now,
@@ -307,11 +336,13 @@ impl State {
     ) -> Issued {
         let grant = self.known(id);
         let scopes = scopes.unwrap_or_else(|| grant.scopes.to_vec());
-        let (client, user, given) = (Arc::clone(&grant.client), grant.user.clone(), grant.given);
+        let (client, slot, user, given) =
+            (Arc::clone(&grant.client), grant.slot.clone(), grant.user.clone(), grant.given);
         let openid = scopes.iter().any(|scope| scope == "openid");
         let access = self.new_access(id, grant_type, now);
         Issued {
             grant: id,
+            slot,
             client,
             user,
             access,

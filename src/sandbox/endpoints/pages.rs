@@ -98,7 +98,7 @@ struct ErrorPage {
 pub(super) struct Home<'a> {
     pub(super) css: &'static str,
     pub(super) issuer: &'a str,
-    pub(super) endpoints: Vec<(&'static str, &'static str)>,
+    pub(super) endpoints: Vec<(&'static str, &'a str)>,
     pub(super) clients: Vec<(String, &'static str)>,
     pub(super) lines: Vec<HomeLine>,
 }

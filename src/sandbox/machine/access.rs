@@ -6,6 +6,33 @@ use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Line, Secret};
 use crate::sandbox::machine::{Credentials, Machine, Refusal, State, mint};
 use crate::sandbox::options::SandboxUser;
 
+/// What a client wants to be ended.
+#[derive(Debug)]
+pub(in crate::sandbox) struct Revocation {
+    /// Who asks; `None` if the token alone is enough.
+    pub(in crate::sandbox) by: Option<Credentials>,
+    /// An access or a refresh token.
+    pub(in crate::sandbox) token: String,
+    /// What goes with it.
+    #[allow(dead_code, reason = "for manners that need it")]
+    pub(in crate::sandbox) reach: Reach,
+}
+
+/// What a revocation takes with it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::sandbox) enum Reach {
+    /// An access token alone; a refresh token takes its grant with it.
+    Token,
+}
+
+impl Revocation {
+    /// One token, as RFC 7009 section 2.1 has it.
+    pub(in crate::sandbox) fn of(by: Option<Credentials>, token: Option<&str>) -> Result<Self, Refusal> {
+        let token = token.ok_or(Refusal::Request("token is missing"))?.to_owned();
+        Ok(Self { by, token, reach: Reach::Token })
+    }
+}
+
 /// What is known of an access token.
 pub(super) struct Access {
     pub(super) grant: GrantId,
@@ -30,17 +57,17 @@ impl Machine {
     }
 
     /// Ends a token. A refresh token takes its grant with it; an unknown one is no error (RFC 7009 section 2.2).
-    pub(in crate::sandbox) fn revoke(&self, credentials: &Credentials, token: &str) -> Result<(), Refusal> {
+    pub(in crate::sandbox) fn revoke(&self, wanted: &Revocation) -> Result<(), Refusal> {
         let now = self.now();
-        let token = Fingerprint::of(token);
+        let token = Fingerprint::of(&wanted.token);
         let mut state = self.state();
-        let client = state.authenticate(credentials)?;
+        let client = wanted.by.as_ref().map(|credentials| state.authenticate(credentials)).transpose()?;
         let as_refresh = state.refresh.get(&token).map(|refresh| refresh.grant);
         let as_access = state.access.get(&token).map(|access| access.grant);
         let Some(id) = as_refresh.or(as_access) else {
             return Ok(());
         };
-        if state.known(id).client != client {
+        if client.is_some_and(|client| state.known(id).client != client) {
             return Err(Refusal::ForeignToken);
         }
         if as_refresh.is_some() {

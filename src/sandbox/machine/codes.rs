@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 use crate::model::time::Timestamp;
 use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Line, Secret};
 use crate::sandbox::machine::{Credentials, Issued, Machine, Refusal, State, mint};
+use crate::sandbox::manner::Wish;
 use crate::sandbox::options::SandboxUser;
 
 pub(super) const GRANT_TYPE: &str = "authorization_code";
@@ -27,18 +28,19 @@ pub(super) struct Code {
     pub(super) challenge: Option<String>,
     pub(super) nonce: Option<String>,
     pub(super) user: SandboxUser,
-    pub(super) scopes: Vec<String>,
+    /// What was granted: a grant for each slot, at least one.
+    pub(super) granted: Vec<Wish>,
     pub(super) expires: Timestamp,
     pub(super) used: Used,
 }
 
 /// Whether a code was tried, and what came of it.
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(super) enum Used {
     No,
     /// Tried and refused: a code is tried once.
     InVain,
-    For(GrantId),
+    For(Vec<GrantId>),
 }
 
 /// What a client sends along with its code.
@@ -49,9 +51,10 @@ pub(in crate::sandbox) struct Redemption<'a> {
 }
 
 impl Code {
-    pub(super) const fn grant(&self) -> Option<GrantId> {
-        match self.used {
-            Used::For(grant) => Some(grant),
+    /// The first grant that it brought.
+    pub(super) fn grant(&self) -> Option<GrantId> {
+        match &self.used {
+            Used::For(grants) => grants.first().copied(),
             Used::No | Used::InVain => None,
         }
     }
@@ -80,7 +83,7 @@ impl Machine {
         &self,
         credentials: &Credentials,
         sent: &Redemption<'_>,
-    ) -> Result<Issued, Refusal> {
+    ) -> Result<Vec<Issued>, Refusal> {
         let now = self.now();
         self.state().redeem(credentials, Fingerprint::of(sent.code), sent, now)
     }
@@ -101,7 +104,7 @@ impl State {
         fingerprint: Fingerprint,
         sent: &Redemption<'_>,
         now: Timestamp,
-    ) -> Result<Issued, Refusal> {
+    ) -> Result<Vec<Issued>, Refusal> {
         let client = self.authenticate(credentials)?;
         let unknown = Refusal::Code("no such code");
         let code = self.codes.get_mut(&fingerprint).ok_or(unknown)?;
@@ -109,11 +112,13 @@ impl State {
             return Err(unknown);
         }
         let used_before = Refusal::Code("the code was used before");
-        match code.used {
+        match &code.used {
             Used::No => {}
             Used::InVain => return Err(used_before),
-            Used::For(grant) => {
-                self.end_grant(grant, "code_reuse", now);
+            Used::For(grants) => {
+                for grant in grants.clone() {
+                    self.end_grant(grant, "code_reuse", now);
+                }
                 return Err(used_before);
             }
         }
@@ -121,12 +126,16 @@ impl State {
             code.used = Used::InVain;
             return Err(refusal);
         }
-        let (user, scopes, nonce) = (code.user.clone(), code.scopes.clone(), code.nonce.clone());
-        let grant = self.open_grant(client, user, scopes, now);
+        let (user, granted, nonce) = (code.user.clone(), code.granted.clone(), code.nonce.clone());
+        let grants: Vec<GrantId> = granted
+            .into_iter()
+            .map(|given| self.open_grant(Arc::clone(&client), given.slot, user.clone(), given.scopes, now))
+            .collect();
         if let Some(code) = self.codes.get_mut(&fingerprint) {
-            code.used = Used::For(grant);
+            code.used = Used::For(grants.clone());
         }
-        Ok(self.issue(grant, None, nonce, Some(GRANT_TYPE), now))
+        let issue = |grant| self.issue(grant, None, nonce.clone(), Some(GRANT_TYPE), now);
+        Ok(grants.into_iter().map(issue).collect())
     }
 }
 

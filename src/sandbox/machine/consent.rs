@@ -8,7 +8,8 @@ use url::{Host, Url};
 
 use crate::model::time::Timestamp;
 use crate::sandbox::machine::codes::{Code, Used};
-use crate::sandbox::machine::{Machine, State, codes, mint};
+use crate::sandbox::machine::{Grant, Machine, State, codes, mint};
+use crate::sandbox::manner::Wish;
 use crate::sandbox::options::{Decision, Options, SandboxClient, SandboxUser, UnknownScopes};
 use crate::sandbox::params::Params;
 
@@ -23,7 +24,7 @@ pub(super) struct Waiting {
     way_back: WayBack,
     /// As the client sent it; `None` if it left it out.
     redirect_uri: Option<String>,
-    scopes: Vec<String>,
+    wishes: Vec<Wish>,
     challenge: Option<String>,
     nonce: Option<String>,
     hint: Option<String>,
@@ -64,6 +65,7 @@ pub(in crate::sandbox) struct Asked {
     pub(in crate::sandbox) id: String,
     pub(in crate::sandbox) client: Arc<str>,
     pub(in crate::sandbox) redirect_uri: String,
+    /// The scopes by their labels.
     pub(in crate::sandbox) scopes: Vec<String>,
     pub(in crate::sandbox) users: Vec<SandboxUser>,
     pub(in crate::sandbox) chosen: Arc<str>,
@@ -85,7 +87,7 @@ pub(in crate::sandbox) enum Choice {
 
 impl Machine {
     /// Takes an authorization request.
-    pub(in crate::sandbox) fn authorize(&self, params: &Params) -> Result<Step, AuthorizeError> {
+    pub(in crate::sandbox) fn authorize(&self, params: &Params, wishes: Vec<Wish>) -> Result<Step, AuthorizeError> {
         let now = self.now();
         let mut state = self.state();
         let client = params.get("client_id").and_then(|id| state.client(id)).ok_or(AuthorizeError::Client)?;
@@ -99,7 +101,7 @@ impl Machine {
             state: params.get("state").map(str::to_owned),
             iss: state.options.iss_on_callback.then(|| self.issuer.clone()),
         };
-        let waiting = match read(&state.options, client, &way_back, params, now) {
+        let waiting = match read(&state.options, client, &way_back, params, wishes, now) {
             Ok(waiting) => waiting,
             Err(error) => return Ok(Step::Go(way_back.refused(error))),
         };
@@ -116,7 +118,7 @@ impl Machine {
             Some(Decision::Deny) => Step::Go(way_back.refused("access_denied")),
             Some(Decision::Allow { sub }) => {
                 let sub = sub.unwrap_or_else(|| state.suggested(&waiting));
-                let scopes = waiting.scopes.clone();
+                let scopes = waiting.labels();
                 Step::Go(state.allow(waiting, &sub, &scopes, now))
             }
         })
@@ -142,7 +144,7 @@ impl State {
             id: id.clone(),
             client: Arc::clone(&waiting.client),
             redirect_uri: waiting.way_back.uri.clone(),
-            scopes: waiting.scopes.clone(),
+            scopes: waiting.labels(),
             users: self.options.users.clone(),
             chosen: self.suggested(&waiting),
         };
@@ -165,20 +167,20 @@ impl State {
     /// sessions here, so the request has to say who.
     fn earlier_consent(&self, waiting: &Waiting) -> Result<Arc<str>, &'static str> {
         let user = self.hinted(waiting).ok_or("login_required")?;
-        let covers = |given: &[String]| waiting.scopes.iter().all(|scope| given.contains(scope));
+        let asked = |grant: &Grant| waiting.wishes.iter().find(|wish| wish.slot == grant.slot);
+        let covers = |grant: &Grant| {
+            asked(grant).is_some_and(|wish| wish.scopes.iter().all(|scope| grant.scopes.contains(scope)))
+        };
         let given = self.grants.iter().any(|grant| {
-            grant.ended.is_none()
-                && grant.client == waiting.client
-                && grant.user.sub == user.sub
-                && covers(&grant.scopes)
+            grant.ended.is_none() && grant.client == waiting.client && grant.user.sub == user.sub && covers(grant)
         });
         if given { Ok(Arc::clone(&user.sub)) } else { Err("consent_required") }
     }
 
     fn allow(&mut self, waiting: Waiting, sub: &str, chosen: &[String], now: Timestamp) -> Redirect {
-        let scopes: Vec<String> = waiting.scopes.iter().filter(|scope| chosen.contains(scope)).cloned().collect();
+        let granted = waiting.granted(chosen);
         let user = self.options.users.iter().find(|user| *user.sub == *sub).cloned();
-        let Some(user) = user.filter(|_| !scopes.is_empty() || waiting.scopes.is_empty()) else {
+        let Some(user) = user.filter(|_| !granted.is_empty()) else {
             return waiting.way_back.refused("access_denied");
         };
         let code = Code {
@@ -187,12 +189,30 @@ impl State {
             challenge: waiting.challenge,
             nonce: waiting.nonce,
             user,
-            scopes,
+            granted,
             expires: codes::expiry(now),
             used: Used::No,
         };
         let code = self.new_code(code, now);
         Redirect { uri: waiting.way_back.with("code", &code), code: Some(code) }
+    }
+}
+
+impl Waiting {
+    fn labels(&self) -> Vec<String> {
+        let labels = self.wishes.iter().flat_map(|wish| wish.scopes.iter().map(|scope| wish.label(scope)));
+        labels.collect()
+    }
+
+    /// What was chosen of what was asked. A slot of which nothing was chosen is not granted, unless nothing was asked at all.
+    fn granted(&self, chosen: &[String]) -> Vec<Wish> {
+        let asked_nothing = self.wishes.iter().all(|wish| wish.scopes.is_empty());
+        let granted = self.wishes.iter().map(|wish| Wish {
+            slot: wish.slot.clone(),
+            scopes: wish.scopes.iter().filter(|scope| chosen.contains(&wish.label(scope))).cloned().collect(),
+        });
+        let granted = granted.filter(|wish| asked_nothing || !wish.scopes.is_empty());
+        granted.take(if asked_nothing { 1 } else { usize::MAX }).collect()
     }
 }
 
@@ -246,6 +266,7 @@ fn read(
     client: Arc<str>,
     way_back: &WayBack,
     params: &Params,
+    wishes: Vec<Wish>,
     now: Timestamp,
 ) -> Result<Waiting, &'static str> {
     for (name, error) in [("request", "request_not_supported"), ("request_uri", "request_uri_not_supported")] {
@@ -269,7 +290,7 @@ fn read(
         client,
         way_back: way_back.clone(),
         redirect_uri: params.get("redirect_uri").map(str::to_owned),
-        scopes: scopes(options, params.get("scope").unwrap_or_default())?,
+        wishes: known(options, wishes)?,
         challenge: challenge(options, params)?,
         nonce: params.get("nonce").map(str::to_owned),
         hint: params.get("login_hint").map(str::to_owned),
@@ -286,18 +307,16 @@ fn challenge(options: &Options, params: &Params) -> Result<Option<String>, &'sta
     }
 }
 
-fn scopes(options: &Options, asked: &str) -> Result<Vec<String>, &'static str> {
-    let mut found: Vec<String> = Vec::new();
-    for scope in asked.split_ascii_whitespace() {
-        let known = options.scopes_supported.as_ref().is_none_or(|known| known.iter().any(|name| name == scope));
-        if !known && options.unknown_scopes == UnknownScopes::Refuse {
-            return Err("invalid_scope");
-        }
-        if known && !found.iter().any(|earlier| earlier == scope) {
-            found.push(scope.to_owned());
-        }
+/// The wishes without the scopes that do not exist.
+fn known(options: &Options, mut wishes: Vec<Wish>) -> Result<Vec<Wish>, &'static str> {
+    let Some(known) = &options.scopes_supported else { return Ok(wishes) };
+    let is_known = |scope: &String| known.contains(scope);
+    let refuses = options.unknown_scopes == UnknownScopes::Refuse;
+    if refuses && !wishes.iter().flat_map(|wish| &wish.scopes).all(is_known) {
+        return Err("invalid_scope");
     }
-    Ok(found)
+    wishes.iter_mut().for_each(|wish| wish.scopes.retain(is_known));
+    Ok(wishes)
 }
 
 fn make_room(pages: &mut HashMap<String, Waiting>, now: Timestamp) {

@@ -71,13 +71,16 @@ impl Receipt {
         Self { machine: Arc::clone(machine), secrets: vec![(Secret::Code, Fingerprint::of(code))], grant_type: None }
     }
 
-    pub(in crate::sandbox) fn for_tokens(machine: &Arc<Machine>, issued: &Issued) -> Self {
-        let access = (Secret::Access, Fingerprint::of(issued.access.expose()));
-        let refresh = issued.refresh.as_ref().map(|token| (Secret::Refresh, Fingerprint::of(token.expose())));
+    pub(in crate::sandbox) fn for_tokens(machine: &Arc<Machine>, issued: &[Issued]) -> Self {
+        let secrets = issued.iter().flat_map(|issued| {
+            let access = (Secret::Access, Fingerprint::of(issued.access.expose()));
+            let refresh = issued.refresh.as_ref().map(|token| (Secret::Refresh, Fingerprint::of(token.expose())));
+            [Some(access), refresh].into_iter().flatten()
+        });
         Self {
             machine: Arc::clone(machine),
-            secrets: [Some(access), refresh].into_iter().flatten().collect(),
-            grant_type: issued.grant_type,
+            secrets: secrets.collect(),
+            grant_type: issued.first().and_then(|issued| issued.grant_type),
         }
     }
 

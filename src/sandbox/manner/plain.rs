@@ -6,30 +6,37 @@ use serde_json::{Value, json};
 
 use crate::sandbox::answer::Answer;
 use crate::sandbox::machine::{Issued, Refusal};
-use crate::sandbox::manner::{Manner, MetadataFacts, Paths};
+use crate::sandbox::manner::route::{Route, Spot};
+use crate::sandbox::manner::{Manner, MetadataFacts, Scene};
 use crate::sandbox::options::SandboxUser;
 
-const PATHS: Paths = Paths {
-    authorize: "/authorize",
-    consent: "/consent",
-    token: "/token",
-    revoke: "/revoke",
-    userinfo: "/userinfo",
-    api: "/api/me",
-    jwks: "/jwks.json",
-    metadata: &["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"],
-};
+const AUTHORIZE: &str = "/authorize";
+const TOKEN: &str = "/token";
+const REVOKE: &str = "/revoke";
+const USERINFO: &str = "/userinfo";
+const JWKS: &str = "/jwks.json";
 
 /// OAuth 2.0 and OpenID Connect without quirks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plain;
 
 impl Manner for Plain {
-    fn paths(&self) -> &'static Paths {
-        &PATHS
+    fn routes(&self) -> Vec<Route> {
+        vec![
+            Route::at("authorize", AUTHORIZE, Spot::Authorize),
+            Route::at("consent", "/consent", Spot::Consent),
+            Route::at("token", TOKEN, Spot::Token),
+            Route::at("revoke", REVOKE, Spot::Revoke),
+            Route::at("userinfo", USERINFO, Spot::Account),
+            Route::at("example API", "/api/me", Spot::Account),
+            Route::at("keys", JWKS, Spot::Jwks),
+            Route::at("metadata", "/.well-known/openid-configuration", Spot::Metadata),
+            Route::at("metadata", "/.well-known/oauth-authorization-server", Spot::Metadata),
+        ]
     }
 
-    fn issued(&self, issued: &Issued, id_token: Option<&str>) -> Answer {
+    fn issued(&self, _scene: &Scene<'_>, issued: &[Issued], id_token: Option<&str>) -> Answer {
+        let issued = &issued[0];
         let mut body = json!({
             "access_token": issued.access.expose(),
             "token_type": "Bearer",
@@ -48,7 +55,7 @@ impl Manner for Plain {
         private(Answer::json(StatusCode::OK, &body))
     }
 
-    fn refused(&self, refusal: Refusal) -> Answer {
+    fn refused(&self, _scene: &Scene<'_>, refusal: Refusal) -> Answer {
         let body = json!({"error": refusal.error(), "error_description": refusal.description()});
         if refusal == Refusal::Client {
             let answer = Answer::json(StatusCode::UNAUTHORIZED, &body);
@@ -57,15 +64,15 @@ impl Manner for Plain {
         private(Answer::json(StatusCode::BAD_REQUEST, &body))
     }
 
-    fn revoked(&self) -> Answer {
+    fn revoked(&self, _scene: &Scene<'_>) -> Answer {
         private(Answer::empty(StatusCode::OK))
     }
 
-    fn account(&self, user: &SandboxUser) -> Answer {
+    fn account(&self, _scene: &Scene<'_>, user: &SandboxUser) -> Answer {
         private(Answer::json(StatusCode::OK, &json!({"sub": &*user.sub, "name": user.name, "email": user.email})))
     }
 
-    fn dead_token(&self, sent: bool) -> Answer {
+    fn dead_token(&self, _scene: &Scene<'_>, sent: bool) -> Answer {
         // A request without a token is told nothing but how to ask (RFC 6750 section 3.1).
         let challenge = if sent {
             "Bearer realm=\"sandbox\", error=\"invalid_token\", error_description=\"expired, revoked or unknown\""
@@ -85,11 +92,11 @@ impl Manner for Plain {
         }
         Some(json!({
             "issuer": issuer,
-            "authorization_endpoint": at(PATHS.authorize),
-            "token_endpoint": at(PATHS.token),
-            "revocation_endpoint": at(PATHS.revoke),
-            "userinfo_endpoint": at(PATHS.userinfo),
-            "jwks_uri": at(PATHS.jwks),
+            "authorization_endpoint": at(AUTHORIZE),
+            "token_endpoint": at(TOKEN),
+            "revocation_endpoint": at(REVOKE),
+            "userinfo_endpoint": at(USERINFO),
+            "jwks_uri": at(JWKS),
             "scopes_supported": scopes,
             "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name", "email"],
             "response_types_supported": ["code"],
