@@ -12,6 +12,7 @@ pub mod sandbox;
 pub mod screen;
 pub mod serve;
 pub mod status;
+mod temporary;
 pub mod token;
 
 use std::io::{self, IsTerminal as _};
@@ -59,7 +60,7 @@ enum Command {
     Status(Asking<status::StatusArgs>),
     Disconnect(Asking<disconnect::DisconnectArgs>),
     Restore(Asking<restore::RestoreArgs>),
-    /// Show what to register at a provider; check a definition of your own; try one again
+    /// Show what to register at a provider; check and try a definition of your own; let a provider be asked again
     #[command(subcommand)]
     Provider(Provider),
     Sandbox(sandbox::SandboxArgs),
@@ -69,6 +70,7 @@ enum Command {
 enum Provider {
     #[command(flatten)]
     Local(provider::ProviderCommand),
+    Test(provider::test::TestArgs),
     Release(Asking<provider::release::ReleaseArgs>),
 }
 
@@ -122,7 +124,8 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Result<ExitCode, CliError> {
-    let daemon = matches!(cli.command, Command::Serve(_) | Command::Demo(_) | Command::Sandbox(_));
+    let tries = matches!(cli.command, Command::Provider(Provider::Test(_)));
+    let daemon = tries || matches!(cli.command, Command::Serve(_) | Command::Demo(_) | Command::Sandbox(_));
     let mut builder = if daemon { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     let runtime = builder.enable_all().build()?;
     runtime.block_on(dispatch(cli, inherited, screen))
@@ -158,6 +161,7 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
         Command::Provider(Provider::Local(command)) => {
             serve::with_configuration(|context| provider::run(&command, context, screen.out))
         }
+        Command::Provider(Provider::Test(args)) => provider::test::run(args, screen).await,
         Command::Provider(Provider::Release(asking)) => {
             let socket = asking.socket()?;
             provider::release::run(asking.args, &socket, screen).await

@@ -41,7 +41,7 @@ pub use self::definition::{definition, public_definition};
 pub use self::fault::{BodyKind, Endpoint, Fault, What, When};
 pub use self::ledger::{DoublePresentation, Entry, Fingerprint, GrantId, Kind, Ledger, Secret};
 pub use self::machine::{GrantView, IdTokenFacts, Issued};
-pub use self::manner::Role;
+pub use self::manner::{Mirror, Role, Telling};
 pub use self::options::{
     DEFAULT_CLIENT, DEFAULT_SECRET, Decision, IssueRefresh, Options, OptionsPatch, Rotation, SandboxClient,
     SandboxUser, UnknownScopes,
@@ -132,6 +132,12 @@ impl Sandbox {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.machine.state().ledger.clone()
+    }
+
+    /// Who may be signed in as.
+    #[must_use]
+    pub fn users(&self) -> Vec<SandboxUser> {
+        self.machine.state().options.users.clone()
     }
 
     /// All grants, oldest first.

@@ -2,6 +2,7 @@
 //!
 //! A manner says where the endpoints are, reads requests and writes answers down. It decides nothing about tokens.
 
+mod mirror;
 mod plain;
 pub(super) mod route;
 
@@ -19,18 +20,23 @@ use crate::sandbox::options::SandboxUser;
 use crate::sandbox::params::Params;
 use crate::sandbox::routes::Call;
 
+pub use mirror::{Mirror, Telling};
+
 /// Whose manners the sandbox has.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Role {
     /// OAuth 2.0 and OpenID Connect as the standards write them.
     #[default]
     Plain,
+    /// A provider as a definition has it.
+    Mirror(Arc<Mirror>),
 }
 
 impl Role {
     pub(super) fn manner(&self) -> Arc<dyn Manner> {
         match self {
             Self::Plain => Arc::new(plain::Plain),
+            Self::Mirror(mirror) => Arc::clone(mirror) as Arc<dyn Manner>,
         }
     }
 }
@@ -65,6 +71,9 @@ pub(super) trait Manner: fmt::Debug + Send + Sync {
     fn issuer(&self, origin: &str) -> String {
         origin.to_owned()
     }
+
+    /// What else stands in an ID token, or stands there in another way.
+    fn claims(&self, _issued: &Issued, _claims: &mut Value) {}
 
     /// The answer to a good token request: what it brings for each slot, at least one.
     fn issued(&self, scene: &Scene<'_>, issued: &[Issued], id_token: Option<&str>) -> Answer;

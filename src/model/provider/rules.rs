@@ -1,7 +1,7 @@
 //! The sections of a provider definition that are read from YAML as they stand.
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::SlotName;
 use crate::model::provider::pointer::Pointer;
 use crate::model::scope::{Scope, ScopeSet};
+
+pub use crate::model::provider::redirect::{PathMatch, RedirectRules, WebHosts};
 
 /// Name and value pairs of a request.
 pub type Params = BTreeMap<String, String>;
@@ -80,62 +82,6 @@ pub struct ScopeParam {
     pub param: String,
     /// The slot whose scopes it asks for.
     pub slot: SlotName,
-}
-
-/// What the provider accepts as redirect URI (RFC 6749 section 3.1.2, RFC 8252 section 7.3).
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RedirectRules {
-    /// The loopback names that may be registered, of `localhost`, `127.0.0.1` and `[::1]`.
-    pub loopback_hosts: Vec<String>,
-    /// Whether http is accepted on those; else https is needed even there.
-    pub loopback_http: bool,
-    /// Whether any port is accepted on those, whichever was registered.
-    pub loopback_any_port: bool,
-    /// Which https addresses away from this machine may be registered.
-    pub web: WebHosts,
-    /// Which paths are accepted beside the registered one.
-    pub path: PathMatch,
-    /// How long a redirect URI may be, in characters; as long as it likes if absent.
-    pub max_length: Option<NonZeroU16>,
-    /// Whether the redirect URI has to be repeated in the token request (RFC 6749 section 4.1.3).
-    pub send_in_token: bool,
-}
-
-impl Default for RedirectRules {
-    fn default() -> Self {
-        Self {
-            loopback_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
-            loopback_http: true,
-            loopback_any_port: false,
-            web: WebHosts::Any,
-            path: PathMatch::Exact,
-            max_length: None,
-            send_in_token: true,
-        }
-    }
-}
-
-/// Which https addresses away from this machine may be registered.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WebHosts {
-    /// Any.
-    Any,
-    /// Those with a name, and no bare IP addresses.
-    Named,
-    /// None: such a client runs on the machine of its person.
-    None,
-}
-
-/// Which paths are accepted beside the registered one (RFC 9700 section 2.1 wants none).
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PathMatch {
-    /// Those below it too.
-    Below,
-    /// None: letter by letter.
-    Exact,
 }
 
 /// What goes into a token request (RFC 6749 sections 4.1.3 and 6).

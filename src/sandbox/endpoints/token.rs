@@ -109,5 +109,6 @@ async fn id_token(machine: &Machine, issued: &Issued, facts: &IdTokenFacts) -> S
     if let Some(nonce) = &facts.nonce {
         claims["nonce"] = nonce.as_str().into();
     }
+    machine.manner.claims(issued, &mut claims);
     machine.signer.sign(&claims).await
 }
