@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::model::time::Timestamp;
 use crate::web::tls::own::Keeper;
 
-/// How long a handshake may take, from the first byte on.
+/// How long a handshake may take, from the moment the connection is accepted.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How a TLS handshake begins (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
@@ -80,6 +80,7 @@ pub struct Tls {
     serving: ArcSwap<ServerConfig>,
     own: Option<Own>,
     clock: Arc<dyn Clock>,
+    patience: Duration,
 }
 
 struct Own {
@@ -106,7 +107,7 @@ impl Tls {
                 (serving, Some(Own { keeper, due: Mutex::new(kept.due) }))
             }
         };
-        Ok(Self { serving: ArcSwap::new(serving), own, clock })
+        Ok(Self { serving: ArcSwap::new(serving), own, clock, patience: HANDSHAKE_DEADLINE })
     }
 
     /// Where the certificate is that a browser has to trust; `None` if it is the operator's.
@@ -131,7 +132,7 @@ impl Tls {
                 _ => None,
             }
         };
-        tokio::time::timeout(HANDSHAKE_DEADLINE, shaking).await.ok().flatten()
+        tokio::time::timeout(self.patience, shaking).await.ok().flatten()
     }
 
     fn renew_if_due(&self) {

@@ -6,6 +6,8 @@ mod stage;
 
 use std::path::PathBuf;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::provider::ProviderError;
@@ -37,6 +39,16 @@ pub struct TestArgs {
 /// # Errors
 /// If the definition is not good, there is no such variant, or nothing can be started here.
 pub async fn run(args: TestArgs, screen: &mut Screen<'_>) -> Result<ExitCode, CliError> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // What has been made is removed when the trial is dropped.
+    tokio::select! {
+        ended = try_all(args, screen) => ended,
+        _ = interrupt.recv() => Err(CliError::new(ExitCode::Failure, "interrupted")),
+        _ = terminate.recv() => Err(CliError::new(ExitCode::Failure, "terminated")),
+    }
+}
+
+async fn try_all(args: TestArgs, screen: &mut Screen<'_>) -> Result<ExitCode, CliError> {
     let name = args.file.display().to_string();
     let catalog_error = |error: CatalogError| CliError::from(ProviderError::Catalog(error));
     let text = yaml::open(&args.file).map_err(|error| catalog_error(error.into()))?;

@@ -110,3 +110,17 @@ async fn plain_http_is_told_where_the_pages_are() {
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.ends_with("open https://localhost:8717/ instead.\n"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_to_its_end_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tls = open(dir.path(), &clock()).unwrap();
+    tls.patience = Duration::from_millis(40);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for sent in [&b""[..], &[HANDSHAKE_RECORD, 3, 1]] {
+        let mut browser = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        browser.write_all(sent).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(tls.accept(stream, "https://localhost:8717").await.is_none(), "{sent:?}");
+    }
+}

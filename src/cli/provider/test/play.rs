@@ -191,12 +191,30 @@ async fn confirm(stage: &Stage, page: &Page, steps: &mut Vec<Step>) -> Result<St
     Ok(connection.id.to_string())
 }
 
+/// The slots that find each other's token instead of their own.
+async fn mixed_up<'s>(stage: &Stage, slots: &[&'s SlotName]) -> Option<(&'s SlotName, &'s SlotName)> {
+    let mut seen: Vec<(&SlotName, Value)> = Vec::new();
+    for slot in slots {
+        let held = token(stage, slot, None).await.ok()?["access_token"].take();
+        if let Some((other, _)) = seen.iter().find(|(_, token)| *token == held) {
+            return Some((other, slot));
+        }
+        seen.push((slot, held));
+    }
+    None
+}
+
 /// Twice: the second refresh shows that what the first one brought was kept.
 async fn renew(stage: &Stage, steps: &mut Vec<Step>) {
     let asked = format!("POST {} (refresh)", address(&stage.original.endpoints.token));
     let slots: Vec<SlotName> = stage.original.slots.iter().map(|slot| slot.name.clone()).collect();
     let granted = stage.sandbox.grants();
-    for slot in slots.iter().filter(|slot| granted.iter().any(|grant| grant.slot == **slot)) {
+    let held: Vec<&SlotName> = slots.iter().filter(|slot| granted.iter().any(|grant| grant.slot == **slot)).collect();
+    if let Some((one, other)) = mixed_up(stage, &held).await {
+        let came = format!("the slots {one} and {other} find the same one");
+        return steps.push(Step::failed("refresh", "a token for each slot", came, "slots"));
+    }
+    for slot in held {
         let named = |step: &str| if slots.len() > 1 { format!("{step}, slot {slot}") } else { step.to_owned() };
         let first = match token(stage, slot, None).await {
             Ok(first) => first,
