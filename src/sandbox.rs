@@ -15,6 +15,7 @@ pub mod browser;
 mod definition;
 mod endpoints;
 mod fault;
+mod id_token;
 mod ledger;
 mod machine;
 mod manner;
@@ -37,14 +38,14 @@ use url::Url;
 
 use crate::sandbox::machine::Machine;
 
-pub use self::definition::{definition, public_definition};
+pub use self::definition::{adapted, definition, public_definition};
 pub use self::fault::{BodyKind, Endpoint, Fault, What, When};
 pub use self::ledger::{DoublePresentation, Entry, Fingerprint, GrantId, Kind, Ledger, Secret};
 pub use self::machine::{GrantView, IdTokenFacts, Issued};
 pub use self::manner::{Mirror, Role, Telling};
 pub use self::options::{
-    DEFAULT_CLIENT, DEFAULT_SECRET, Decision, IssueRefresh, Options, OptionsPatch, Rotation, SandboxClient,
-    SandboxUser, UnknownScopes,
+    DEFAULT_CLIENT, DEFAULT_SECRET, Decision, IdTokenFlaw, IssueRefresh, Options, OptionsPatch, Quirks, Rotation,
+    SandboxClient, SandboxUser, UnknownScopes,
 };
 
 /// Why a sandbox does not start.
@@ -93,21 +94,21 @@ impl Sandbox {
             Ok((listener, addr))
         };
         let (listener, addr) = bound.await.map_err(|source| StartError::Bind { addr, source })?;
-        let issuer = format!("http://{addr}");
-        let url = Url::parse(&issuer).expect("a socket address is a host and a port");
-        let machine = Arc::new(Machine::new(options, issuer));
+        let origin = format!("http://{addr}");
+        let url = Url::parse(&origin).expect("a socket address is a host and a port");
+        let machine = Arc::new(Machine::new(options, origin));
         let stop = CancellationToken::new();
         let server = tokio::spawn(wire::serve(listener, Arc::clone(&machine), stop.clone()));
         Ok(Self { machine, url, stop, server: Mutex::new(Some(server)) })
     }
 
-    /// Where it is: `http://127.0.0.1:PORT/`. Its issuer is the same without the last slash.
+    /// Where it is: `http://127.0.0.1:PORT/`.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The issuer, as it stands in ID tokens, metadata and callbacks.
+    /// The issuer, as it stands in callbacks.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.machine.issuer
@@ -156,6 +157,12 @@ impl Sandbox {
     #[must_use]
     pub fn give(&self, client: &str, sub: &str, scopes: &[&str]) -> Option<Issued> {
         self.machine.give(client, sub, scopes)
+    }
+
+    /// Whether an access token is alive here. Looking stands in the ledger, as every use does.
+    #[must_use]
+    pub fn opens(&self, access_token: &str) -> bool {
+        self.machine.whose(access_token).is_some()
     }
 
     /// Ends all grants of a person, as their account settings would. Tells how many there were.

@@ -24,12 +24,12 @@ use crate::model::secret::{AccessToken, RefreshToken};
 use crate::model::time::Timestamp;
 use crate::sandbox::fault::{Endpoint, Script, What};
 use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Ledger, Line, Secret};
-use crate::sandbox::manner::Manner;
 use crate::sandbox::manner::route::{Route, Spot, path_of};
-use crate::sandbox::options::{IssueRefresh, Options, SandboxUser};
+use crate::sandbox::manner::{Manner, Wish};
+use crate::sandbox::options::{IssueRefresh, Options, Quirks, SandboxUser};
 use crate::sandbox::signer::Signer;
 
-pub(super) use self::access::Revocation;
+pub(super) use self::access::{Reach, Revocation};
 pub(super) use self::clients::Credentials;
 pub(super) use self::codes::Redemption;
 pub(super) use self::consent::{Asked, AuthorizeError, Choice, Redirect, Step};
@@ -66,6 +66,8 @@ struct Grant {
     slot: SlotName,
     user: SandboxUser,
     scopes: Arc<[String]>,
+    /// Whether the consent was one that brings a refresh token where the parameters decide that.
+    offline: bool,
     given: Timestamp,
     ended: Option<&'static str>,
     newest_refresh: Option<Fingerprint>,
@@ -112,8 +114,8 @@ pub struct Issued {
     pub scopes: Vec<String>,
     /// `at_MARK_…`
     pub access: AccessToken,
-    /// How long it lives.
-    pub access_ttl: Duration,
+    /// How long it lives; `None` is for ever.
+    pub access_ttl: Option<Duration>,
     /// `rt_MARK_…`, unless the grant has none or the old one stays.
     pub refresh: Option<RefreshToken>,
     /// How long that lives; `None` is for ever.
@@ -139,10 +141,20 @@ pub struct IdTokenFacts {
 pub(super) enum Refusal {
     /// The request is malformed.
     Request(&'static str),
-    /// The client is unknown, or its proof is wrong.
+    /// The client's proof is wrong, or it names none.
     Client,
+    /// There is no such client.
+    NoClient,
+    /// The client has a secret and did not send it.
+    NoSecret,
+    /// The client has no secret and sent one.
+    PublicSecret,
     /// The code, or what has to go with it, is not good.
     Code(&'static str),
+    /// The redirect URI is not the one of the authorization request.
+    RedirectUri,
+    /// There is no such token to be revoked.
+    NoToken,
     /// The refresh token is not good.
     RefreshToken(&'static str),
     /// The token is somebody else's.
@@ -158,8 +170,8 @@ impl Refusal {
     pub(super) const fn error(self) -> &'static str {
         match self {
             Self::Request(_) => "invalid_request",
-            Self::Client => "invalid_client",
-            Self::Code(_) | Self::RefreshToken(_) => "invalid_grant",
+            Self::Client | Self::NoClient | Self::NoSecret | Self::PublicSecret => "invalid_client",
+            Self::Code(_) | Self::RedirectUri | Self::RefreshToken(_) | Self::NoToken => "invalid_grant",
             Self::ForeignToken => "unauthorized_client",
             Self::Scope => "invalid_scope",
             Self::GrantType => "unsupported_grant_type",
@@ -170,7 +182,11 @@ impl Refusal {
     pub(super) const fn description(self) -> &'static str {
         match self {
             Self::Request(why) | Self::Code(why) | Self::RefreshToken(why) => why,
-            Self::Client => "no such client, or its proof is wrong",
+            Self::Client | Self::NoClient => "no such client, or its proof is wrong",
+            Self::NoSecret => "the secret of the client is missing",
+            Self::PublicSecret => "the client is public and sent a secret",
+            Self::RedirectUri => "redirect_uri differs from the one in the authorization request",
+            Self::NoToken => "no such token",
             Self::ForeignToken => "the token was issued to another client",
             Self::Scope => "more than was granted",
             Self::GrantType => "authorization_code and refresh_token are supported",
@@ -216,6 +232,10 @@ impl Machine {
         self.clock.now()
     }
 
+    pub(super) fn quirks(&self) -> Quirks {
+        self.state().options.quirks.clone()
+    }
+
     pub(super) fn fault(&self, at: Endpoint, grant_type: Option<&str>) -> Option<What> {
         self.state().script.take(at, grant_type)
     }
@@ -239,27 +259,32 @@ impl Machine {
         let client = Arc::clone(&state.client(client)?.id);
         let user = state.options.users.iter().find(|user| *user.sub == *sub)?.clone();
         let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
-        let grant = state.open_grant(client, SlotName::main(), user, scopes, now);
+        let grant = state.open_grant(client, Wish { slot: SlotName::main(), scopes }, user, true, now);
         Some(state.issue(grant, None, None, None, now))
     }
 
     /// Ends every grant of this person, as their account settings would.
     pub(super) fn revoke_user(&self, sub: &str) -> usize {
         let now = self.now();
-        let mut state = self.state();
-        let theirs: Vec<GrantId> = (1..)
-            .zip(&state.grants)
-            .filter(|(_, grant)| *grant.user.sub == *sub && grant.ended.is_none())
-            .map(|(id, _)| GrantId(id))
-            .collect();
-        for &grant in &theirs {
-            state.end_grant(grant, "revoked_by_user", now);
-        }
-        theirs.len()
+        self.state().end_grants(sub, None, "revoked_by_user", now)
     }
 }
 
 impl State {
+    /// Ends every grant of this person, or those to one client only. Tells how many there were.
+    fn end_grants(&mut self, sub: &str, client: Option<&str>, why: &'static str, now: Timestamp) -> usize {
+        let of_client = |grant: &Grant| client.is_none_or(|client| *grant.client == *client);
+        let theirs: Vec<GrantId> = (1..)
+            .zip(&self.grants)
+            .filter(|(_, grant)| *grant.user.sub == *sub && grant.ended.is_none() && of_client(grant))
+            .map(|(id, _)| GrantId(id))
+            .collect();
+        for &grant in &theirs {
+            self.end_grant(grant, why, now);
+        }
+        theirs.len()
+    }
+
     fn grant(&self, id: GrantId) -> Option<&Grant> {
         self.grants.get(usize::try_from(id.0).ok()?.checked_sub(1)?)
     }
@@ -290,16 +315,17 @@ impl State {
     fn open_grant(
         &mut self,
         client: Arc<str>,
-        slot: SlotName,
+        given: Wish,
         user: SandboxUser,
-        scopes: Vec<String>,
+        offline: bool,
         now: Timestamp,
     ) -> GrantId {
         self.grants.push(Grant {
             client,
-            slot,
+            slot: given.slot,
             user,
-            scopes: scopes.into(),
+            scopes: given.scopes.into(),
+            offline,
             given: now,
             ended: None,
             newest_refresh: None,
@@ -319,6 +345,8 @@ impl State {
     ) -> Issued {
         let wants_refresh = match self.options.issue_refresh {
             IssueRefresh::Always => true,
+            IssueRefresh::Never => false,
+            IssueRefresh::FirstOfflineConsent => self.known(id).offline,
             IssueRefresh::OfflineAccessOnly => self.known(id).scopes.iter().any(|scope| scope == "offline_access"),
         };
         let refresh = wants_refresh.then(|| self.new_refresh(id, grant_type, now));
@@ -339,14 +367,16 @@ impl State {
         let (client, slot, user, given) =
             (Arc::clone(&grant.client), grant.slot.clone(), grant.user.clone(), grant.given);
         let openid = scopes.iter().any(|scope| scope == "openid");
-        let access = self.new_access(id, grant_type, now);
+        let endless = self.options.quirks.endless_without_refresh && grant.newest_refresh.is_none();
+        let access_ttl = (!endless).then_some(self.options.access_ttl);
+        let access = self.new_access(id, access_ttl, grant_type, now);
         Issued {
             grant: id,
             slot,
             client,
             user,
             access,
-            access_ttl: self.options.access_ttl,
+            access_ttl,
             refresh,
             refresh_ttl: self.options.refresh_ttl,
             id_token: openid.then_some(IdTokenFacts { nonce, auth_time: given, issued_at: now }),

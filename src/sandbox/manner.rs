@@ -2,25 +2,33 @@
 //!
 //! A manner says where the endpoints are, reads requests and writes answers down. It decides nothing about tokens.
 
+mod github;
+mod google;
+mod microsoft;
 mod mirror;
+mod notion;
 mod plain;
 pub(super) mod route;
+mod said;
+mod slack;
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::Value;
+use http::header::{CACHE_CONTROL, PRAGMA};
+use serde_json::{Map, Value, json};
 
 use crate::model::id::SlotName;
 use crate::model::provider::rules::Encoding;
 use crate::sandbox::answer::Answer;
 use crate::sandbox::machine::{Credentials, Issued, Refusal, Revocation};
 use crate::sandbox::manner::route::{Route, Spot};
-use crate::sandbox::options::SandboxUser;
+use crate::sandbox::options::{Quirks, SandboxUser};
 use crate::sandbox::params::Params;
 use crate::sandbox::routes::Call;
 
-pub use mirror::{Mirror, Telling};
+pub use self::mirror::{Mirror, Telling};
+pub(super) use self::said::Said;
 
 /// Whose manners the sandbox has.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,6 +36,16 @@ pub enum Role {
     /// OAuth 2.0 and OpenID Connect as the standards write them.
     #[default]
     Plain,
+    /// GitHub: OAuth Apps and GitHub Apps.
+    Github,
+    /// Google.
+    Google,
+    /// Microsoft's identity platform, v2.0.
+    Microsoft,
+    /// Slack: `v2` and `v2_user`.
+    Slack,
+    /// Notion.
+    Notion,
     /// A provider as a definition has it.
     Mirror(Arc<Mirror>),
 }
@@ -36,7 +54,26 @@ impl Role {
     pub(super) fn manner(&self) -> Arc<dyn Manner> {
         match self {
             Self::Plain => Arc::new(plain::Plain),
+            Self::Github => Arc::new(github::Github),
+            Self::Google => Arc::new(google::Google),
+            Self::Microsoft => Arc::new(microsoft::Microsoft),
+            Self::Slack => Arc::new(slack::Slack),
+            Self::Notion => Arc::new(notion::Notion),
             Self::Mirror(mirror) => Arc::clone(mirror) as Arc<dyn Manner>,
+        }
+    }
+
+    /// The id of the compiled-in definition that this role is for; `None` for the plain one and for a mirror, which have
+    /// their own.
+    #[must_use]
+    pub const fn built_in(&self) -> Option<&'static str> {
+        match self {
+            Self::Plain | Self::Mirror(_) => None,
+            Self::Github => Some("github"),
+            Self::Google => Some("google"),
+            Self::Microsoft => Some("microsoft"),
+            Self::Slack => Some("slack"),
+            Self::Notion => Some("notion"),
         }
     }
 }
@@ -72,13 +109,18 @@ pub(super) trait Manner: fmt::Debug + Send + Sync {
         origin.to_owned()
     }
 
-    /// What else stands in an ID token, or stands there in another way.
-    fn claims(&self, _issued: &Issued, _claims: &mut Value) {}
-
     /// The answer to a good token request: what it brings for each slot, at least one.
     fn issued(&self, scene: &Scene<'_>, issued: &[Issued], id_token: Option<&str>) -> Answer;
+    /// What the provider calls a refusal.
+    fn named(&self, _scene: &Scene<'_>, refusal: Refusal) -> Said {
+        Said::of(refusal.error(), refusal.description())
+    }
+    /// How the provider writes an error down.
+    fn error(&self, scene: &Scene<'_>, said: &Said) -> Answer;
     /// The answer to a bad token or revocation request.
-    fn refused(&self, scene: &Scene<'_>, refusal: Refusal) -> Answer;
+    fn refused(&self, scene: &Scene<'_>, refusal: Refusal) -> Answer {
+        self.error(scene, &self.named(scene, refusal))
+    }
     /// The answer to a good revocation request.
     fn revoked(&self, scene: &Scene<'_>) -> Answer;
     /// Whose account a token opens.
@@ -86,8 +128,14 @@ pub(super) trait Manner: fmt::Debug + Send + Sync {
     /// The answer to a dead token; `sent` says whether there was one at all.
     fn dead_token(&self, scene: &Scene<'_>, sent: bool) -> Answer;
 
+    /// What an ID token says about its issuer and its person.
+    fn id_claims(&self, scene: &Scene<'_>, user: &SandboxUser) -> Map<String, Value> {
+        let claims = json!({"iss": scene.origin, "sub": &*user.sub, "name": user.name, "email": user.email});
+        claims.as_object().cloned().unwrap_or_default()
+    }
+
     /// What stands at the discovery addresses; `None` if the provider has none.
-    fn metadata(&self, _issuer: &str, _facts: &MetadataFacts) -> Option<Value> {
+    fn metadata(&self, _origin: &str, _facts: &MetadataFacts) -> Option<Value> {
         None
     }
 }
@@ -96,9 +144,12 @@ pub(super) trait Manner: fmt::Debug + Send + Sync {
 pub(super) struct Scene<'a> {
     /// The request.
     pub(super) call: &'a Call,
+    /// What it is for.
+    pub(super) spot: Spot,
     /// Where the sandbox is, without the last slash.
-    #[allow(dead_code, reason = "for manners that need it")]
     pub(super) origin: &'a str,
+    /// The switches as they stood when the request came.
+    pub(super) quirks: Quirks,
 }
 
 /// What is asked for in one slot.
@@ -135,4 +186,9 @@ pub(super) struct MetadataFacts {
     pub(super) scopes: Option<Vec<String>>,
     /// Whether callbacks carry `iss`.
     pub(super) iss_on_callback: bool,
+}
+
+/// RFC 6749 section 5.1 wants both.
+fn private(answer: Answer) -> Answer {
+    answer.header(CACHE_CONTROL, "no-store").header(PRAGMA, "no-cache")
 }

@@ -25,7 +25,6 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: String,
     /// The values of the variable parts of the path.
-    #[allow(dead_code, reason = "for manners that need it")]
     pub(super) captured: Captured,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
@@ -56,7 +55,6 @@ impl Call {
     }
 
     /// The value of a variable part of the path.
-    #[allow(dead_code, reason = "for manners that need it")]
     pub(super) fn captured(&self, name: &str) -> Option<&str> {
         self.captured.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -110,10 +108,10 @@ pub(super) async fn answer(machine: Arc<Machine>, request: Request<Incoming>) ->
 /// Lets the script have its way with a request to an endpoint.
 async fn play(machine: &Arc<Machine>, spot: Spot, call: &Call) -> Result<Answer, Broken> {
     let params = call.params(machine.manner.encoding(spot));
-    let scene = Scene { call, origin: &machine.origin };
+    let scene = Scene { call, spot, origin: &machine.origin, quirks: machine.quirks() };
     let presentation = (spot == Spot::Token).then(|| present(machine, &params)).flatten();
     let fault = spot.endpoint().and_then(|endpoint| machine.fault(endpoint, params.get("grant_type")));
-    let after = match Plan::of(fault).await {
+    let after = match Plan::of(fault, &|said| machine.manner.error(&scene, said)).await {
         Plan::Process(after) => after,
         Plan::Answer(mut answer) => {
             presentation.iter().for_each(|presentation| presentation.failed(Kind::Refused, "scripted"));

@@ -21,6 +21,7 @@ mod machine;
 mod metrics;
 mod oidc_provider;
 mod pages;
+mod providers;
 mod readme;
 mod redirect;
 mod refresh;

@@ -1,22 +1,17 @@
 //! The token endpoint (RFC 6749 section 3.2) and the revocation endpoint (RFC 7009 section 2).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Method, StatusCode};
-use serde_json::json;
 
 use crate::sandbox::answer::Answer;
+use crate::sandbox::id_token;
 use crate::sandbox::ledger::Kind;
-use crate::sandbox::machine::{IdTokenFacts, Issued, Machine, Presentation, Receipt, Redemption, Refusal};
+use crate::sandbox::machine::{Issued, Machine, Presentation, Receipt, Redemption, Refusal};
 use crate::sandbox::manner::Scene;
 use crate::sandbox::manner::route::Spot;
 use crate::sandbox::params::Params;
 use crate::sandbox::routes::refuse;
-use crate::sandbox::signer::at_hash;
-
-/// How long an ID token may be accepted. It is read once, right after the exchange.
-const ID_TOKEN_TTL: Duration = Duration::from_secs(600);
 
 /// Answers a token request. A refusal is written down for what was presented.
 pub(in crate::sandbox) async fn answer(
@@ -39,7 +34,7 @@ pub(in crate::sandbox) async fn answer(
     let receipt = Receipt::for_tokens(machine, &issued);
     let told = issued.iter().find_map(|issued| Some((issued, issued.id_token.as_ref()?)));
     let id_token = match told {
-        Some((issued, facts)) => Some(id_token(machine, issued, facts).await),
+        Some((issued, facts)) => id_token::of(machine, scene, issued, facts).await,
         None => None,
     };
     machine.manner.issued(scene, &issued, id_token.as_deref()).carrying(receipt)
@@ -91,24 +86,4 @@ fn well_formed(machine: &Machine, scene: &Scene<'_>, at: Spot, params: &Params) 
 
 fn required<'a>(params: &'a Params, name: &str, missing: &'static str) -> Result<&'a str, Refusal> {
     params.get(name).ok_or(Refusal::Request(missing))
-}
-
-/// OpenID Connect Core sections 2 and 12.2: after a refresh there is no nonce, and `auth_time` stays.
-async fn id_token(machine: &Machine, issued: &Issued, facts: &IdTokenFacts) -> String {
-    let mut claims = json!({
-        "iss": machine.issuer,
-        "sub": &*issued.user.sub,
-        "aud": &*issued.client,
-        "iat": facts.issued_at.as_secs(),
-        "exp": facts.issued_at.after(ID_TOKEN_TTL).as_secs(),
-        "auth_time": facts.auth_time.as_secs(),
-        "at_hash": at_hash(issued.access.expose()),
-        "name": issued.user.name,
-        "email": issued.user.email,
-    });
-    if let Some(nonce) = &facts.nonce {
-        claims["nonce"] = nonce.as_str().into();
-    }
-    machine.manner.claims(issued, &mut claims);
-    machine.signer.sign(&claims).await
 }

@@ -34,7 +34,7 @@ pub(in crate::sandbox) fn metadata(machine: &Machine) -> Answer {
         let state = machine.state();
         MetadataFacts { scopes: state.options.scopes_supported.clone(), iss_on_callback: state.options.iss_on_callback }
     };
-    match machine.manner.metadata(&machine.issuer, &facts) {
+    match machine.manner.metadata(&machine.origin, &facts) {
         Some(document) => Answer::json(StatusCode::OK, &document),
         None => refuse(StatusCode::NOT_FOUND, "nothing here\n"),
     }

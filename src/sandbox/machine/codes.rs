@@ -30,6 +30,8 @@ pub(super) struct Code {
     pub(super) user: SandboxUser,
     /// What was granted: a grant for each slot, at least one.
     pub(super) granted: Vec<Wish>,
+    /// Whether the consent brings a refresh token where the parameters decide that.
+    pub(super) offline: bool,
     pub(super) expires: Timestamp,
     pub(super) used: Used,
 }
@@ -59,12 +61,13 @@ impl Code {
         }
     }
 
-    fn check(&self, sent: &Redemption<'_>, now: Timestamp) -> Result<(), Refusal> {
+    /// `lenient` takes a verifier that belongs to no challenge.
+    fn check(&self, sent: &Redemption<'_>, lenient: bool, now: Timestamp) -> Result<(), Refusal> {
         if now >= self.expires {
             return Err(Refusal::Code("the code has expired"));
         }
         if self.redirect_uri.is_some() && self.redirect_uri.as_deref() != sent.redirect_uri {
-            return Err(Refusal::Code("redirect_uri differs from the one in the authorization request"));
+            return Err(Refusal::RedirectUri);
         }
         match (&self.challenge, sent.verifier) {
             (None, None) => Ok(()),
@@ -72,6 +75,7 @@ impl Code {
             (Some(_), Some(_)) => Err(Refusal::Code("code_verifier does not match the challenge")),
             (Some(_), None) => Err(Refusal::Code("code_verifier is missing")),
             // Else a stolen code could be redeemed by stripping the challenge (RFC 9700 section 4.8.2).
+            (None, Some(_)) if lenient => Ok(()),
             (None, Some(_)) => Err(Refusal::Code("code_verifier without a challenge")),
         }
     }
@@ -107,6 +111,7 @@ impl State {
     ) -> Result<Vec<Issued>, Refusal> {
         let client = self.authenticate(credentials)?;
         let unknown = Refusal::Code("no such code");
+        let lenient = self.options.quirks.ignores_pkce;
         let code = self.codes.get_mut(&fingerprint).ok_or(unknown)?;
         if code.client != client {
             return Err(unknown);
@@ -122,14 +127,18 @@ impl State {
                 return Err(used_before);
             }
         }
-        if let Err(refusal) = code.check(sent, now) {
+        if let Err(refusal) = code.check(sent, lenient, now) {
             code.used = Used::InVain;
             return Err(refusal);
         }
-        let (user, granted, nonce) = (code.user.clone(), code.granted.clone(), code.nonce.clone());
+        let (user, granted, nonce, offline) =
+            (code.user.clone(), code.granted.clone(), code.nonce.clone(), code.offline);
+        if self.options.quirks.one_grant_per_account {
+            self.end_grants(&user.sub, Some(&client), "superseded", now);
+        }
         let grants: Vec<GrantId> = granted
             .into_iter()
-            .map(|given| self.open_grant(Arc::clone(&client), given.slot, user.clone(), given.scopes, now))
+            .map(|given| self.open_grant(Arc::clone(&client), given, user.clone(), offline, now))
             .collect();
         if let Some(code) = self.codes.get_mut(&fingerprint) {
             code.used = Used::For(grants.clone());

@@ -28,6 +28,10 @@ pub(super) struct Waiting {
     challenge: Option<String>,
     nonce: Option<String>,
     hint: Option<String>,
+    /// `access_type=offline`.
+    offline: bool,
+    /// `prompt=consent`: the person is asked although they agreed before.
+    asks_again: bool,
     until: Timestamp,
 }
 
@@ -99,7 +103,10 @@ impl Machine {
         let way_back = WayBack {
             uri,
             state: params.get("state").map(str::to_owned),
-            iss: state.options.iss_on_callback.then(|| self.issuer.clone()),
+            iss: state
+                .options
+                .iss_on_callback
+                .then(|| state.options.quirks.callback_iss_says.clone().unwrap_or_else(|| self.issuer.clone())),
         };
         let waiting = match read(&state.options, client, &way_back, params, wishes, now) {
             Ok(waiting) => waiting,
@@ -183,6 +190,13 @@ impl State {
         let Some(user) = user.filter(|_| !granted.is_empty()) else {
             return waiting.way_back.refused("access_denied");
         };
+        let agreed_before = self.grants.iter().any(|grant| {
+            grant.ended.is_none()
+                && grant.client == waiting.client
+                && grant.user.sub == user.sub
+                && grant.newest_refresh.is_some()
+        });
+        let offline = waiting.offline && (waiting.asks_again || !agreed_before);
         let code = Code {
             client: waiting.client,
             redirect_uri: waiting.redirect_uri,
@@ -190,6 +204,7 @@ impl State {
             nonce: waiting.nonce,
             user,
             granted,
+            offline,
             expires: codes::expiry(now),
             used: Used::No,
         };
@@ -286,23 +301,30 @@ fn read(
     if prompts != "none" && prompts.split(' ').any(|prompt| prompt == "none") {
         return Err("invalid_request");
     }
+    let is_public = options.clients.iter().any(|known| known.id == client && known.secret.is_none());
     Ok(Waiting {
         client,
         way_back: way_back.clone(),
         redirect_uri: params.get("redirect_uri").map(str::to_owned),
         wishes: known(options, wishes)?,
-        challenge: challenge(options, params)?,
+        challenge: challenge(options, is_public, params)?,
         nonce: params.get("nonce").map(str::to_owned),
-        hint: params.get("login_hint").map(str::to_owned),
+        hint: params.get("login_hint").or_else(|| params.get("login")).map(str::to_owned),
+        offline: params.get("access_type") == Some("offline"),
+        asks_again: prompts.split(' ').any(|prompt| prompt == "consent"),
         until: now.after(PAGE_TTL),
     })
 }
 
 /// S256 or nothing. A challenge without a method would mean `plain` (RFC 7636 section 4.3).
-fn challenge(options: &Options, params: &Params) -> Result<Option<String>, &'static str> {
+fn challenge(options: &Options, is_public: bool, params: &Params) -> Result<Option<String>, &'static str> {
+    if options.quirks.ignores_pkce && !is_public {
+        return Ok(None);
+    }
+    let required = options.pkce_required || (is_public && options.quirks.public_needs_pkce);
     match (params.get("code_challenge"), params.get("code_challenge_method")) {
         (Some(challenge), Some("S256")) if codes::is_challenge(challenge) => Ok(Some(challenge.to_owned())),
-        (None, None) if !options.pkce_required => Ok(None),
+        (None, None) if !required => Ok(None),
         _ => Err("invalid_request"),
     }
 }

@@ -12,11 +12,11 @@ use url::{Position, Url};
 use crate::model::id::SlotName;
 use crate::model::provider::rules::{CallbackIss, DefaultTtl, Encoding, ErrorClass, ErrorRule, Match, SlotPlace};
 use crate::model::provider::rules::{Rotation as Rotates, ScopesManagedBy};
-use crate::model::provider::{IdentitySource, Provider, Revoke, RevokeAuth, RevokeMethod};
+use crate::model::provider::{IdentitySource, Provider, Revoke, RevokeAuth, RevokeMethod, RevokeReach};
 use crate::sandbox::answer::Answer;
-use crate::sandbox::machine::{Credentials, Issued, Refusal, Revocation};
+use crate::sandbox::machine::{Credentials, Issued, Reach, Refusal, Revocation};
 use crate::sandbox::manner::route::{Route, Spot};
-use crate::sandbox::manner::{Manner, Role, Scene, Wish};
+use crate::sandbox::manner::{Manner, Role, Said, Scene, Wish};
 use crate::sandbox::options::{Options, Rotation, SandboxUser};
 use crate::sandbox::params::Params;
 
@@ -164,8 +164,8 @@ impl Mirror {
         if let Some(refresh) = &issued.refresh {
             place.refresh.put(body, json!(refresh.expose()));
         }
-        if self.provider.response.access_ttl != DefaultTtl::Unknown {
-            place.expires_in.put(body, json!(issued.access_ttl.as_secs()));
+        if let (Some(ttl), true) = (issued.access_ttl, self.provider.response.access_ttl != DefaultTtl::Unknown) {
+            place.expires_in.put(body, json!(ttl.as_secs()));
         }
         let rules = &self.provider.scopes;
         if rules.managed_by == ScopesManagedBy::Request {
@@ -173,6 +173,22 @@ impl Mirror {
             let told: Vec<&str> = told.map(String::as_str).collect();
             place.scope.put(body, json!(told.join(&rules.separator_response.to_string())));
         }
+    }
+
+    /// An error as the definition reads it.
+    fn written(&self, code: Option<&str>, sub: Option<&str>, status: StatusCode) -> Answer {
+        let rules = &self.provider.response;
+        let mut body = Value::Object(Map::new());
+        if let Some(Match { pointer, equals }) = &rules.ok_when {
+            // Anything else than what a good answer has.
+            pointer.put(&mut body, json!(*equals == json!(false)));
+        }
+        for (places, word) in [(&rules.error, code), (&rules.error_sub, sub)] {
+            if let (Some(place), Some(word)) = (places.first(), word) {
+                place.put(&mut body, json!(word));
+            }
+        }
+        Answer::json(status, &body)
     }
 
     fn revocation_rules(&self) -> Result<&Revoke, Refusal> {
@@ -241,23 +257,34 @@ impl Manner for Mirror {
                 params.get(name)?.strip_prefix(before)?.strip_suffix(after)
             }),
         };
-        Revocation::of(by, token)
+        let reach = match rules.reach {
+            RevokeReach::Grant => Reach::Grant,
+            RevokeReach::Project => Reach::Person,
+            RevokeReach::Token => Reach::Token,
+        };
+        Ok(Revocation { reach, ..Revocation::of(by, token)? })
     }
 
-    /// Where definitions have a template, each account has an issuer of its own: see [`Manner::claims`].
+    /// Where a definition has a template, each account has an issuer of its own, which its ID token names.
     fn issuer(&self, origin: &str) -> String {
         self.provider.issuer.accept.first().cloned().unwrap_or_else(|| origin.to_owned())
     }
 
-    fn claims(&self, issued: &Issued, claims: &mut Value) {
-        if let (Some(own), Value::Object(members)) = (claims.as_object_mut(), self.account_of(&issued.user)) {
-            own.extend(members);
+    fn id_claims(&self, scene: &Scene<'_>, user: &SandboxUser) -> Map<String, Value> {
+        let mut claims = Map::from_iter([
+            ("iss".to_owned(), json!(self.issuer(scene.origin))),
+            ("sub".to_owned(), json!(&*user.sub)),
+        ]);
+        if let Value::Object(account) = self.account_of(user) {
+            claims.extend(account);
         }
-        let IdentitySource::IdToken(rules) = &self.provider.identity.source else { return };
-        if let (Some(template), Some(claim)) = (&rules.issuer_template, &rules.issuer_claim) {
-            claims[claim] = json!(&*issued.user.sub);
-            claims["iss"] = json!(template.replace(&format!("{{{claim}}}"), &issued.user.sub));
+        if let IdentitySource::IdToken(rules) = &self.provider.identity.source
+            && let (Some(template), Some(claim)) = (&rules.issuer_template, &rules.issuer_claim)
+        {
+            claims.insert(claim.clone(), json!(&*user.sub));
+            claims.insert("iss".to_owned(), json!(template.replace(&format!("{{{claim}}}"), &user.sub)));
         }
+        claims
     }
 
     fn issued(&self, _scene: &Scene<'_>, issued: &[Issued], id_token: Option<&str>) -> Answer {
@@ -281,18 +308,13 @@ impl Manner for Mirror {
     fn refused(&self, _scene: &Scene<'_>, refusal: Refusal) -> Answer {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let telling = told.unwrap_or_else(|| self.own_telling(refusal));
-        let rules = &self.provider.response;
-        let mut body = Value::Object(Map::new());
-        if let Some(Match { pointer, equals }) = &rules.ok_when {
-            // Anything else than what a good answer has.
-            pointer.put(&mut body, json!(*equals == json!(false)));
-        }
-        for (places, word) in [(&rules.error, &telling.code), (&rules.error_sub, &telling.sub)] {
-            if let (Some(place), Some(word)) = (places.first(), word) {
-                place.put(&mut body, json!(word));
-            }
-        }
-        Answer::json(StatusCode::from_u16(telling.status).unwrap_or(StatusCode::BAD_REQUEST), &body)
+        let status = StatusCode::from_u16(telling.status).unwrap_or(StatusCode::BAD_REQUEST);
+        self.written(telling.code.as_deref(), telling.sub.as_deref(), status)
+    }
+
+    fn error(&self, _scene: &Scene<'_>, said: &Said) -> Answer {
+        let usual = self.usual_status();
+        self.written(Some(&said.code), None, said.status_or(usual))
     }
 
     fn revoked(&self, _scene: &Scene<'_>) -> Answer {

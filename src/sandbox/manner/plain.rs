@@ -1,13 +1,13 @@
 //! The plain manner: OAuth 2.0 and OpenID Connect as RFC 6749, RFC 8414 and OpenID Connect Core write them.
 
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, PRAGMA, WWW_AUTHENTICATE};
+use http::header::WWW_AUTHENTICATE;
 use serde_json::{Value, json};
 
 use crate::sandbox::answer::Answer;
-use crate::sandbox::machine::{Issued, Refusal};
+use crate::sandbox::machine::Issued;
 use crate::sandbox::manner::route::{Route, Spot};
-use crate::sandbox::manner::{Manner, MetadataFacts, Scene};
+use crate::sandbox::manner::{Manner, MetadataFacts, Said, Scene, private};
 use crate::sandbox::options::SandboxUser;
 
 const AUTHORIZE: &str = "/authorize";
@@ -35,14 +35,16 @@ impl Manner for Plain {
         ]
     }
 
-    fn issued(&self, _scene: &Scene<'_>, issued: &[Issued], id_token: Option<&str>) -> Answer {
+    fn issued(&self, scene: &Scene<'_>, issued: &[Issued], id_token: Option<&str>) -> Answer {
         let issued = &issued[0];
         let mut body = json!({
             "access_token": issued.access.expose(),
             "token_type": "Bearer",
-            "expires_in": issued.access_ttl.as_secs(),
             "scope": issued.scopes.join(" "),
         });
+        if let Some(ttl) = issued.access_ttl {
+            body["expires_in"] = ttl.as_secs().into();
+        }
         if let Some(refresh) = &issued.refresh {
             body["refresh_token"] = refresh.expose().into();
             if let Some(ttl) = issued.refresh_ttl {
@@ -52,16 +54,16 @@ impl Manner for Plain {
         if let Some(id_token) = id_token {
             body["id_token"] = id_token.into();
         }
-        private(Answer::json(StatusCode::OK, &body))
+        private(Answer::json(StatusCode::OK, &scene.quirks.touch(body)))
     }
 
-    fn refused(&self, _scene: &Scene<'_>, refusal: Refusal) -> Answer {
-        let body = json!({"error": refusal.error(), "error_description": refusal.description()});
-        if refusal == Refusal::Client {
-            let answer = Answer::json(StatusCode::UNAUTHORIZED, &body);
+    fn error(&self, _scene: &Scene<'_>, said: &Said) -> Answer {
+        let body = said.members(json!({"error": said.code, "error_description": said.description}));
+        if said.code == "invalid_client" {
+            let answer = Answer::json(said.status_or(401), &body);
             return private(answer.header(WWW_AUTHENTICATE, "Basic realm=\"sandbox\""));
         }
-        private(Answer::json(StatusCode::BAD_REQUEST, &body))
+        private(Answer::json(said.status_or(400), &body))
     }
 
     fn revoked(&self, _scene: &Scene<'_>) -> Answer {
@@ -113,9 +115,4 @@ impl Manner for Plain {
             "authorization_response_iss_parameter_supported": facts.iss_on_callback,
         }))
     }
-}
-
-/// RFC 6749 section 5.1 wants both.
-fn private(answer: Answer) -> Answer {
-    answer.header(CACHE_CONTROL, "no-store").header(PRAGMA, "no-cache")
 }

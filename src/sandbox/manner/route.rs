@@ -62,7 +62,6 @@ impl Route {
     }
 
     /// The same place for one method only.
-    #[allow(dead_code, reason = "for manners that need it")]
     pub(in crate::sandbox) fn only(self, method: Method) -> Self {
         Self { method: Some(method), ..self }
     }
