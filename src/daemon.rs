@@ -161,9 +161,9 @@ impl Daemon {
         });
         let (store, spool) = opening.await.map_err(|_| StoreError::Busy("opening it was interrupted".to_owned()))??;
         failpoint_async!("start.opened");
-        let tls = settings.tls.map(|from| Tls::open(from, Arc::new(SystemClock))).transpose()?;
         let keyring = unlock(&store, &root).await?;
         tell_of_hold(&store).await?;
+        let tls = settings.tls.map(|from| Tls::open(from, Arc::new(SystemClock))).transpose()?;
         let broker = Broker::new(Parts {
             registry: settings.registry,
             store: Arc::new(store),

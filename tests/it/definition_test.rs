@@ -116,15 +116,15 @@ async fn two_slots_at_one_place_are_found_out() {
     let changes = [
         ("identity:\n", slots),
         ("authorize:\n", asks),
-        ("default:\n    main:", "default:\n    one:"),
+        ("default:\n    main:", "default:\n    two: [\"read:me\"]\n    one:"),
         ("read-only:\n    main:", "read-only:\n    two:"),
         ("full:\n    main:", "full:\n    two:"),
     ];
     let Output { code, out, err } = changed("atlassian.yaml", &changes, &["--json"]).await;
     assert_eq!(code, 1, "{out}{err}");
     let report: Value = serde_json::from_str(&out).unwrap();
-    assert!(steps(&report).contains(&("refresh", "failed")), "{out}");
-    assert!(out.contains("the slots one and two find the same one"), "{out}");
+    assert!(steps(&report).contains(&("connect", "failed")), "{out}");
+    assert!(out.contains("the slots one and two find the same token"), "{out}");
     assert_eq!(report["ok"], false);
 }
 

@@ -166,6 +166,11 @@ async fn confirm(stage: &Stage, page: &Page, steps: &mut Vec<Step>) -> Result<St
     if let Some(grant) = missing {
         return stuck(steps, "connect", asked, format!("nothing was found for the slot {}", grant.slot), "slots");
     }
+    let names: Vec<&SlotName> = connection.slots.iter().map(|slot| &slot.slot).collect();
+    if let Some((one, other)) = mixed_up(stage, &names).await {
+        let came = format!("the slots {one} and {other} find the same token");
+        return stuck(steps, "connect", asked, came, "slots");
+    }
     for grant in stage.sandbox.grants() {
         let held = connection.slots.iter().find(|slot| slot.slot == grant.slot);
         let held: Vec<&str> = held.map(|slot| slot.scope.split(' ').collect()).unwrap_or_default();
@@ -210,9 +215,8 @@ async fn renew(stage: &Stage, steps: &mut Vec<Step>) {
     let slots: Vec<SlotName> = stage.original.slots.iter().map(|slot| slot.name.clone()).collect();
     let granted = stage.sandbox.grants();
     let held: Vec<&SlotName> = slots.iter().filter(|slot| granted.iter().any(|grant| grant.slot == **slot)).collect();
-    if let Some((one, other)) = mixed_up(stage, &held).await {
-        let came = format!("the slots {one} and {other} find the same one");
-        return steps.push(Step::failed("refresh", "a token for each slot", came, "slots"));
+    for slot in slots.iter().filter(|slot| !held.contains(slot)) {
+        steps.push(Step::skipped("refresh", format!("slot {slot}: the preset `default` asks for nothing in it")));
     }
     for slot in held {
         let named = |step: &str| if slots.len() > 1 { format!("{step}, slot {slot}") } else { step.to_owned() };
