@@ -1,17 +1,20 @@
 //! The command line: one file per command.
 
+pub mod account;
 pub mod client;
 pub mod connect;
 pub mod demo;
 pub mod disconnect;
 pub mod duration;
 pub mod exit;
+mod pick;
 pub mod provider;
 pub mod restore;
 pub mod sandbox;
 pub mod screen;
 pub mod serve;
 pub mod status;
+mod table;
 pub mod token;
 
 use std::io::{self, IsTerminal as _};
@@ -57,6 +60,7 @@ enum Command {
     Connect(Asking<connect::ConnectArgs>),
     Token(Asking<token::TokenArgs>),
     Status(Asking<status::StatusArgs>),
+    Account(Asking<account::AccountArgs>),
     Disconnect(Asking<disconnect::DisconnectArgs>),
     Restore(Asking<restore::RestoreArgs>),
     /// Show what to register at a provider; check a definition of your own; try one again
@@ -146,6 +150,10 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
         Command::Status(asking) => {
             let socket = asking.socket()?;
             status::run(asking.args, &socket, screen).await
+        }
+        Command::Account(asking) => {
+            let socket = asking.socket()?;
+            account::run(asking.args, &socket, screen).await
         }
         Command::Disconnect(asking) => {
             let socket = asking.socket()?;

@@ -4,6 +4,7 @@ pub mod caller;
 pub mod client;
 pub mod connection;
 pub mod id;
+pub mod label;
 pub mod provider;
 pub mod scope;
 pub mod secret;

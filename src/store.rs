@@ -15,13 +15,13 @@ pub mod sqlite;
 use async_trait::async_trait;
 
 use crate::model::connection::Connection;
-use crate::model::id::{ConnectId, ConnectionId, InstanceId, ProviderId, Version};
+use crate::model::id::{ConnectId, ConnectionId, InstanceId, ProviderId, SlotName, Version};
 use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation, Lease, Named,
+    Naming, NewGrant, Opening, Pending, Replaced, Replan, StoredConnection, Unfinished,
 };
 
 /// Why the store could not do it.
@@ -108,8 +108,8 @@ pub trait Store: Send + Sync + 'static {
     async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError>;
 
     /// In one step: ends the session as completed, keeps the connection and its grants, and drops the grants of an
-    /// earlier epoch. A connection keeps its subject, its provider and when it was made; a subject has one connection for
-    /// each account until it is revoked.
+    /// earlier epoch. A connection keeps its subject, its provider, what it is called and when it was made; a subject has one
+    /// connection for each account until it is revoked.
     async fn confirm(&self, confirmed: &ConfirmedConnection, now: Timestamp) -> Result<Confirmed, StoreError>;
 
     // Connections
@@ -134,15 +134,31 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<StoredConnection>, StoreError>;
 
-    /// Ends a connection: state `revoked`, epoch plus one, in one step; returns it revoked, with its grants as they were.
-    /// `None` if it is not there or had been revoked before.
-    async fn revoke(&self, id: &ConnectionId, now: Timestamp) -> Result<Option<StoredConnection>, StoreError>;
+    /// Changes what a connection is called, in one step with the look whether another one answers to it.
+    async fn name(&self, id: &ConnectionId, naming: &Naming) -> Result<Named, StoreError>;
 
-    /// Wipes the grants of a revoked connection, once they have been revoked at the provider.
-    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError>;
+    /// Ends a connection: state `revoked`, epoch plus one, no label and no default, in one step with noting what is to be
+    /// revoked at the provider; returns it revoked, with its grants as they were. `None` if it is not there or had been
+    /// revoked before.
+    async fn revoke(
+        &self,
+        id: &ConnectionId,
+        extent: Extent,
+        now: Timestamp,
+    ) -> Result<Option<StoredConnection>, StoreError>;
+
+    /// Wipes these grants of a revoked connection, once nothing more can be done about them at the provider.
+    async fn forget_grants(&self, id: &ConnectionId, slots: &[SlotName]) -> Result<(), StoreError>;
 
     /// Revoked connections that still have grants: revoking them at the provider has not been finished.
-    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError>;
+    async fn unfinished_revocations(&self) -> Result<Vec<Unfinished>, StoreError>;
+
+    /// As [`arm`](Self::arm), for a connection that is revoked: what the refresh brings is revoked at once and never stored.
+    async fn arm_last(&self, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp)
+    -> Result<Armed, StoreError>;
+
+    /// Ends the lease of a revoked connection's grant: its refresh token was not spent after all.
+    async fn disarm_last(&self, key: &GrantKey, read: Version) -> Result<(), StoreError>;
 
     // Refreshing
 

@@ -145,11 +145,14 @@ impl Engine {
             subject: caller.subject.clone(),
             provider: provider(),
             account: account.clone(),
+            label: None,
+            is_default: false,
             state: State::Active,
             epoch: Epoch(1),
             scopes: scopes.clone(),
             created_at: issued_at,
             confirmed_at: issued_at,
+            given_at: issued_at,
             used_at: Some(issued_at),
         };
         let (slot, version) = (SlotName::main(), first_version(connection.epoch));

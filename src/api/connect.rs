@@ -68,7 +68,18 @@ where
         true => Some(broker.ticket(&asker.caller, &prompt.session.id).await.map_err(fail)?),
         false => None,
     };
-    Ok(session(prompt, ticket.as_deref()))
+    let mut body = session(prompt, ticket.as_deref());
+    if !broker
+        .replaced_by_consent(&asker.caller.subject, &body.provider)
+        .await
+        .map_err(BrokerError::from)
+        .map_err(fail)?
+        .is_empty()
+    {
+        let registry = broker.registry();
+        body.warning = registry.providers.get(&body.provider).and_then(|it| it.provider.consent_warning());
+    }
+    Ok(body)
 }
 
 async fn show(
@@ -137,6 +148,7 @@ fn session(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
         browser_url,
         connect_expires_at: session.expires_at.as_secs(),
         user_code: session.user_code,
+        warning: None,
         scopes: session.scopes,
         account,
         connection,

@@ -7,12 +7,13 @@ use http::{HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use crate::api::input::Invalid;
-use crate::api::wire::ProblemBody;
+use crate::api::wire::{AccountBody, ProblemBody};
 use crate::api::{invitation, reply};
 use crate::broker::connect::Prompt;
 use crate::broker::error::BrokerError;
 use crate::broker::registry::Registry;
 use crate::model::id::{ProviderId, RequestId};
+use crate::model::provider::Provider;
 use crate::store::StoreError;
 
 /// How soon to ask again when nobody knows better.
@@ -119,9 +120,9 @@ impl Problem {
     pub fn from_broker(error: BrokerError, registry: &Registry) -> Self {
         match error {
             BrokerError::AccountAmbiguous { accounts } => {
-                let mut problem =
-                    Self::person("account_ambiguous", "Several accounts are connected: name one as `account`.");
-                problem.body.accounts = Some(accounts);
+                let why = "Several accounts are meant: name one as `account`, or make one the default.";
+                let mut problem = Self::person("account_ambiguous", why);
+                problem.body.accounts = Some(accounts.into_iter().map(AccountBody::of).collect());
                 problem
             }
             BrokerError::ConnectionRequired { provider, prompt } => {
@@ -156,7 +157,11 @@ impl Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests: try again later.")
                     .with(Header::RetryAfter(retry_after))
             }
+            BrokerError::LabelTaken => Self::from(Invalid::field("label", "another of your accounts answers to it")),
             BrokerError::NotFound => Self::not_found(),
+            BrokerError::NoWiderRevocation => {
+                Self::from(Invalid::field("wider", "this provider has no way to take back more than this connection"))
+            }
             BrokerError::ProviderError { code } => {
                 let why = "The provider refused grantd's registration: an operator has to correct it.";
                 let mut problem = Self::new(StatusCode::BAD_GATEWAY, "provider_error", why);
@@ -234,11 +239,12 @@ impl Problem {
 
     fn at(mut self, provider: ProviderId, prompt: Option<&Prompt>, registry: &Registry) -> Self {
         if let Some(prompt) = prompt {
-            let name = registry
-                .providers
-                .get(&provider)
-                .map_or(provider.as_str(), |configured| configured.provider.name.as_str());
-            invitation::add(&mut self.body, prompt, name);
+            let known = registry.providers.get(&provider).map(|configured| &configured.provider);
+            let name = known.map_or(provider.as_str(), |provider| provider.name.as_str());
+            // What has no connection yet has nothing that a consent could replace.
+            let connected = self.body.error != "connection_required";
+            let warning = known.filter(|_| connected).and_then(Provider::consent_warning);
+            invitation::add(&mut self.body, prompt, name, warning);
         }
         self.body.provider = Some(provider);
         self

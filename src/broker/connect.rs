@@ -65,6 +65,8 @@ pub struct Visit {
     pub same_browser: bool,
     /// On a reconnect: the account that was connected before.
     pub previous_account: Option<Account>,
+    /// The accounts that are connected already, where agreeing again may end the access that one of them has.
+    pub replaces: Vec<Account>,
 }
 
 /// Where the browser goes, and what it must bring back.
@@ -199,6 +201,7 @@ impl Broker {
             None => None,
         };
         Ok(Visit {
+            replaces: self.replaced_by_consent(&session.subject, &session.provider).await?,
             configured: registry.providers.get(&session.provider).cloned(),
             redirect_uri: registry.redirect_uri(&session.provider),
             same_browser,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::broker::account::Choice;
 use crate::broker::connect::Prompt;
 use crate::model::connection::{Account, ReconnectReason};
 use crate::model::id::ProviderId;
@@ -11,11 +12,11 @@ use crate::store::StoreError;
 /// Why a caller did not get what it asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// Several accounts are connected and the request names none.
+    /// Several accounts are meant: the request names none and none is the default, or several answer to the name.
     #[error("several accounts are connected")]
     AccountAmbiguous {
         /// Those that are.
-        accounts: Vec<Account>,
+        accounts: Vec<Choice>,
     },
     /// Nothing is connected: a person has to. `prompt` is absent if the caller asked for no connect session.
     #[error("not connected")]
@@ -44,12 +45,18 @@ pub enum BrokerError {
     /// Something is broken here. The cause has been logged.
     #[error("internal error")]
     Internal,
+    /// Another account of the same subject answers to the label.
+    #[error("the label is taken")]
+    LabelTaken,
     /// Too many connect sessions are open.
     #[error("too many requests")]
     Limited {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The provider has no way to take back more than one connection.
+    #[error("no wider revocation")]
+    NoWiderRevocation,
     /// There is no such connection or session, or it is somebody else's.
     #[error("not found")]
     NotFound,

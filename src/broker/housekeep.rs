@@ -23,8 +23,8 @@ impl Broker {
             }
         }
         self.store.prune_sessions(now.before(SESSION_MEMORY)).await?;
-        for ended in self.store.unfinished_revocations().await? {
-            self.finish_revocation(&ended).await;
+        for unfinished in self.store.unfinished_revocations().await? {
+            self.finish_revocation(&unfinished).await;
         }
         Ok(())
     }

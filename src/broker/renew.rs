@@ -172,7 +172,7 @@ impl Broker {
     }
 
     /// A place on the lane, waited for a little while if everybody is on the way and nothing is wrong.
-    async fn place_for_caller(&self, configured: &Configured) -> Result<Place, Wait> {
+    pub(super) async fn place_for_caller(&self, configured: &Configured) -> Result<Place, Wait> {
         let lane = self.lane(configured);
         let give_up = Instant::now() + CALLER_WAIT;
         loop {

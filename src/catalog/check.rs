@@ -1,5 +1,7 @@
 //! What a definition must hold beyond its shape: names that lead somewhere, headers that are headers.
 
+mod revoke;
+
 use serde_json::Value;
 
 use crate::catalog::error::unknown;
@@ -7,8 +9,8 @@ use crate::catalog::fill::check_value;
 use crate::catalog::schema::{Definition, IdentityFrom};
 use crate::model::client::ClientAuth;
 use crate::model::id::SlotName;
+use crate::model::provider::ClientKind;
 use crate::model::provider::rules::{Params, ScopesManagedBy};
-use crate::model::provider::{ClientKind, RevokeAuth};
 use crate::yaml::Segment;
 
 /// What is wrong in a definition, and where.
@@ -261,21 +263,7 @@ fn answers(definition: &Definition) -> Check {
         }
         status(&rule.http, |at| member!["errors", index, "http", at])?;
     }
-    let Some(revoke) = &definition.revoke else {
-        return Ok(());
-    };
-    if revoke.ok_http.is_empty() {
-        return fail(member!["revoke", "ok_http"], "expected at least one status code");
-    }
-    status(&revoke.ok_http, |at| member!["revoke", "ok_http", at])?;
-    if definition.client.kind == ClientKind::Public && matches!(revoke.auth, RevokeAuth::Basic) {
-        return fail(member!["revoke", "auth"], "expected another way, because a public client has no secret");
-    }
-    let told = revoke.auth == RevokeAuth::Bearer || revoke.body.values().any(|value| value.contains("{token}"));
-    if !told {
-        return fail(member!["revoke", "body"], "expected `{token}` in a value: nothing says which token it is about");
-    }
-    Ok(())
+    revoke::check(definition)
 }
 
 fn status(codes: &[u16], path: impl FnOnce(usize) -> Vec<Segment>) -> Check {

@@ -122,7 +122,9 @@ pub(super) fn provider(definition: Definition, filler: &Filler, settings: &Setti
         refresh: definition.refresh,
         errors: definition.errors,
         identity: identity(definition.identity, &fill)?,
-        revoke: definition.revoke.map(|rules| revoke(rules, &fill)).transpose()?,
+        consent: definition.consent,
+        revoke: definition.revoke.map(|rules| revoke(rules, "revoke", &fill)).transpose()?,
+        revoke_wider: definition.revoke_wider.map(|rules| revoke(rules, "revoke_wider", &fill)).transpose()?,
         revoke_manual_url: fill.optional(definition.revoke_manual_url.as_deref(), || member!["revoke_manual_url"])?,
         scopes,
         presets: definition.presets,
@@ -150,16 +152,19 @@ fn id_token(mut rules: IdTokenRules, fill: &Fill<'_>) -> Result<IdTokenRules, Pr
     Ok(rules)
 }
 
-fn revoke(rules: RevokeRules, fill: &Fill<'_>) -> Result<Revoke, Problem> {
+fn revoke(rules: RevokeRules, at: &str, fill: &Fill<'_>) -> Result<Revoke, Problem> {
     Ok(Revoke {
         method: rules.method,
-        url: fill.url(&rules.url, || member!["revoke", "url"])?,
+        url: fill.url(&rules.url, || member![at, "url"])?,
         auth: rules.auth,
         encoding: rules.encoding,
         body: rules.body,
         token: rules.token,
         ok_http: rules.ok_http,
+        gone_http: rules.gone_http,
+        gone_code: rules.gone_code,
         reach: rules.reach,
+        takes: rules.takes,
     })
 }
 

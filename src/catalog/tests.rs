@@ -337,6 +337,31 @@ fn a_bad_definition_is_told_with_its_place() {
             "redirect: {loopback_hosts: [0.0.0.0]}\ndefault_variant: one",
             "x.yaml:10:29: expected `localhost`, `127.0.0.1` or `[::1]`",
         ),
+        (
+            "default_variant: one",
+            "revoke: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], reach: project}\ndefault_variant: one",
+            "x.yaml:10:129: expected `token` or `grant`: disconnecting takes nothing else with it; what takes more belongs in `revoke_wider` (at revoke.reach)",
+        ),
+        (
+            "default_variant: one",
+            "revoke_wider: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], reach: grant}\ndefault_variant: one",
+            "x.yaml:10:135: expected `client` or `project`; what takes this connection alone belongs in `revoke` (at revoke_wider.reach)",
+        ),
+        (
+            "default_variant: one",
+            "revoke_wider: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], reach: client}\ndefault_variant: one",
+            "x.yaml:10:15: expected `takes`, a sentence that tells the person who is asked what else goes (at revoke_wider)",
+        ),
+        (
+            "default_variant: one",
+            "revoke: {method: POST, url: \"https://a.example/r\", auth: none, body: {a: b}, token: refresh, ok_http: [200], reach: grant}\ndefault_variant: one",
+            "x.yaml:10:70: expected `{token}` in a value: nothing says which token it is about (at revoke.body)",
+        ),
+        (
+            "default_variant: one",
+            "revoke: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], gone_http: [404, 200], reach: grant}\ndefault_variant: one",
+            "x.yaml:10:139: expected a status code that is not in `ok_http` (at revoke.gone_http[1])",
+        ),
     ] {
         let text = SIXTH.replacen(from, to, 1);
         assert_ne!(text, SIXTH, "{from}");

@@ -88,6 +88,9 @@ pub async fn run(
         open: Some(opens || screen.err_is_terminal),
     };
     let session: SessionBody = client.post("/v1/connect", &body).await?;
+    if let Some(warning) = &session.warning {
+        writeln!(screen.err, "{}", plain(warning))?;
+    }
     let shown = session.browser_url.as_ref().unwrap_or(&session.connect_url);
     if opens && open(shown).is_ok() {
         writeln!(screen.err, "{}", opened_text(&session))?;

@@ -55,7 +55,7 @@ fn is_success(provider: &Provider, body: &Value) -> bool {
         && first_word(&provider.response.error, body).is_none()
 }
 
-fn first_word<'v>(pointers: &[Pointer], body: &'v Value) -> Option<&'v str> {
+pub(super) fn first_word<'v>(pointers: &[Pointer], body: &'v Value) -> Option<&'v str> {
     pointers.iter().find_map(|pointer| pointer.find(body)?.as_str())
 }
 
@@ -109,7 +109,9 @@ pub(crate) mod tests {
                 account_id: "{/user/id}".parse().unwrap(),
                 display: "{/user/name}".parse().unwrap(),
             },
+            consent: crate::model::provider::ConsentRules::default(),
             revoke: None,
+            revoke_wider: None,
             revoke_manual_url: None,
             scopes: ScopeRules::default(),
             presets: Presets::default(),

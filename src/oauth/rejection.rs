@@ -104,12 +104,7 @@ pub struct Refusal<'a> {
 /// Sorts a refusal: by the definition's rules first, then by RFC 6749 section 5.2 and the status.
 #[must_use]
 pub fn classify(provider: &Provider, refusal: &Refusal<'_>) -> Rejection {
-    let class = provider
-        .errors
-        .iter()
-        .find(|rule| matches(rule, refusal))
-        .map(|rule| rule.class)
-        .or_else(|| refusal.code.and_then(standard));
+    let class = class_of(provider, refusal);
     let code = Code::read(refusal.sub.or(refusal.code).unwrap_or("none"));
     match class {
         Some(ErrorClass::Denied) => Rejection::Denied,
@@ -136,6 +131,13 @@ fn by_status(refusal: &Refusal<'_>) -> Rejection {
         return Rejection::Retry { after: None };
     }
     Rejection::Ambiguous("an answer that is neither a token nor an error")
+}
+
+/// What the definition, or else the standard, says of a refusal in so many words; `None` if neither knows it.
+#[must_use]
+pub fn class_of(provider: &Provider, refusal: &Refusal<'_>) -> Option<ErrorClass> {
+    let ruled = provider.errors.iter().find(|rule| matches(rule, refusal)).map(|rule| rule.class);
+    ruled.or_else(|| refusal.code.and_then(standard))
 }
 
 fn matches(rule: &ErrorRule, refusal: &Refusal<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! One suite for every backend: what the broker relies on, one sentence each.
 
+mod accounts;
 mod connections;
 pub(super) mod fixtures;
 mod refreshing;
@@ -59,6 +60,12 @@ conformance! {
     connections::a_closed_store_says_so,
     connections::a_probe_succeeds_again_and_again,
     connections::a_store_that_nothing_is_wrong_with_is_not_held,
+    accounts::a_label_belongs_to_one_account_and_can_be_given_away_again,
+    accounts::a_label_that_another_account_answers_to_is_taken,
+    accounts::one_account_is_the_default_at_most,
+    accounts::what_an_account_is_called_survives_a_reconnect_and_goes_with_a_revocation,
+    accounts::what_was_to_be_revoked_is_kept_until_every_grant_is_forgotten,
+    accounts::the_last_refresh_of_a_revoked_grant_is_made_by_one,
     refreshing::of_many_who_arm_one_may_send,
     refreshing::a_lease_ends_with_its_time_and_leaves_a_recovery,
     refreshing::the_lease_of_a_dead_run_is_taken_over,

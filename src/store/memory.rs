@@ -1,20 +1,21 @@
 //! The store in memory: what a test uses, and what the other backends are held against. It forgets everything.
 
+mod connections;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::model::connection::{Connection, State};
-use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
+use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, Version};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation, Lease, Named,
+    Naming, NewGrant, Opening, Pending, Replaced, Replan, StoredConnection, Unfinished,
 };
 use crate::store::{Store, StoreError, rules};
 
@@ -30,6 +31,8 @@ struct Content {
     sessions: BTreeMap<ConnectId, Session>,
     connections: BTreeMap<ConnectionId, StoredConnection>,
     warned: BTreeMap<ConnectionId, Timestamp>,
+    /// Which of the revoked are to take more than themselves.
+    wider: BTreeSet<ConnectionId>,
 }
 
 #[derive(Debug)]
@@ -93,41 +96,6 @@ impl Content {
         let stored = self.connections.get_mut(&key.connection)?;
         let grant = stored.grants.iter_mut().find(|grant| grant.slot == key.slot)?;
         Some((&mut stored.connection, grant))
-    }
-
-    /// Those that are not revoked, in the order of `key`.
-    fn listed<K: Ord>(
-        &self,
-        keep: impl Fn(&Connection) -> bool,
-        key: impl Fn(&Connection) -> K,
-    ) -> Vec<StoredConnection> {
-        let mut listed: Vec<_> = self
-            .connections
-            .values()
-            .filter(|stored| stored.connection.state != State::Revoked && keep(&stored.connection))
-            .cloned()
-            .collect();
-        listed.sort_by_key(|stored| key(&stored.connection));
-        listed
-    }
-
-    /// Whether the connection may be written: nothing moved since it was read, and no other has the account.
-    fn admits(&self, confirmed: &ConfirmedConnection) -> bool {
-        let new = &confirmed.connection;
-        let is_same = |other: &Connection| {
-            (&other.subject, &other.provider) == (&new.subject, &new.provider) && other.state != State::Revoked
-        };
-        let taken = self
-            .connections
-            .values()
-            .map(|stored| &stored.connection)
-            .any(|other| other.id != new.id && is_same(other) && other.account.id == new.account.id);
-        let fits = match (confirmed.replaces, self.connections.get(&new.id)) {
-            (None, None) => true,
-            (Some(epoch), Some(old)) => is_same(&old.connection) && old.connection.epoch == epoch,
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        fits && !taken
     }
 
     fn due_times<'a>(&'a self, provider: &'a ProviderId) -> impl Iterator<Item = (Timestamp, GrantKey)> + 'a {
@@ -287,20 +255,7 @@ impl Store for MemoryStore {
             account: confirmed.connection.account.clone(),
         };
         held.end(completed, now);
-        let mut grants: Vec<_> = confirmed
-            .grants
-            .iter()
-            .map(|(slot, new)| Grant::new(slot.clone(), confirmed.version(), new.clone()))
-            .collect();
-        grants.sort_by(|one, other| one.slot.cmp(&other.slot));
-        let mut connection = confirmed.connection.clone();
-        if let Some(old) = content.connections.get(&connection.id) {
-            connection.created_at = old.connection.created_at;
-            connection.used_at = old.connection.used_at;
-        }
-        content.warned.remove(&connection.id);
-        let stored = StoredConnection { connection, grants };
-        content.connections.insert(stored.connection.id.clone(), stored);
+        content.keep(confirmed);
         Ok(Confirmed::Yes)
     }
 
@@ -334,34 +289,41 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
-    async fn revoke(&self, id: &ConnectionId, _now: Timestamp) -> Result<Option<StoredConnection>, StoreError> {
-        let mut content = self.content()?;
-        let Some(stored) = content.connections.get_mut(id) else {
-            return Ok(None);
-        };
-        if stored.connection.state == State::Revoked {
-            return Ok(None);
-        }
-        stored.connection.state = State::Revoked;
-        stored.connection.epoch = stored.connection.epoch.next();
-        Ok(Some(stored.clone()))
+    async fn name(&self, id: &ConnectionId, naming: &Naming) -> Result<Named, StoreError> {
+        Ok(self.content()?.name(id, naming))
     }
 
-    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError> {
-        let mut content = self.content()?;
-        if let Some(stored) = content.connections.get_mut(id)
-            && stored.connection.state == State::Revoked
-        {
-            stored.grants.clear();
-        }
+    async fn revoke(
+        &self,
+        id: &ConnectionId,
+        extent: Extent,
+        _now: Timestamp,
+    ) -> Result<Option<StoredConnection>, StoreError> {
+        Ok(self.content()?.revoke(id, extent))
+    }
+
+    async fn forget_grants(&self, id: &ConnectionId, slots: &[SlotName]) -> Result<(), StoreError> {
+        self.content()?.forget_grants(id, slots);
         Ok(())
     }
 
-    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError> {
-        let content = self.content()?;
-        let unfinished =
-            |stored: &&StoredConnection| stored.connection.state == State::Revoked && !stored.grants.is_empty();
-        Ok(content.connections.values().filter(unfinished).cloned().collect())
+    async fn unfinished_revocations(&self) -> Result<Vec<Unfinished>, StoreError> {
+        Ok(self.content()?.unfinished_revocations())
+    }
+
+    async fn arm_last(
+        &self,
+        key: &GrantKey,
+        read: Version,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Armed, StoreError> {
+        Ok(self.content()?.arm_last(key, read, lease, now))
+    }
+
+    async fn disarm_last(&self, key: &GrantKey, read: Version) -> Result<(), StoreError> {
+        self.content()?.disarm_last(key, read);
+        Ok(())
     }
 
     async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::model::connection::{Account, Connection, State};
 use crate::model::id::{BootId, ConnectId, ConnectionId, Epoch, Generation, InstanceId, SlotName, TokenId, Version};
+use crate::model::label::Label;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::seal::Sealed;
@@ -102,6 +103,44 @@ pub enum Confirmed {
     Stale,
     /// Done.
     Yes,
+}
+
+/// How much a revocation is to take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    /// This connection and nothing else.
+    Alone,
+    /// Whatever the provider's wider way takes with it: a person asked for that.
+    Wider,
+}
+
+/// A revocation that has not been finished at the provider.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// The connection, with the grants that are left to be revoked.
+    pub ended: StoredConnection,
+    /// What was asked for.
+    pub extent: Extent,
+}
+
+/// A change of what a connection is called. `None` leaves it as it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Naming {
+    /// The label it gets; `Some(None)` takes it away.
+    pub label: Option<Option<Label>>,
+    /// Whether it is the default from now on. Another one ceases to be.
+    pub is_default: Option<bool>,
+}
+
+/// What became of a change of names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Named {
+    /// The connection is not there, or revoked.
+    Gone,
+    /// Another connection of the same subject answers to the label.
+    Taken,
+    /// Done: the connection as it is now.
+    Yes(Box<Connection>),
 }
 
 /// Names a grant.

@@ -5,6 +5,7 @@ mod error;
 mod files;
 mod grants;
 mod history;
+mod installation;
 mod job;
 mod reader;
 mod replan;
@@ -28,13 +29,13 @@ use tokio::sync::oneshot;
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::connection::Connection;
-use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
+use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, Version};
 use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation, Lease, Named,
+    Naming, NewGrant, Opening, Pending, Replaced, Replan, StoredConnection, Unfinished,
 };
 use crate::store::sqlite::history::History;
 use crate::store::sqlite::job::Message;
@@ -211,18 +212,11 @@ impl Drop for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        self.read(installation).await
+        self.read(installation::installation).await
     }
 
     async fn install(&self, new: Installation) -> Result<bool, StoreError> {
-        self.write(move |db| {
-            let inserted = db.execute(
-                "INSERT INTO installation (one, instance, keyring) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING",
-                rusqlite::params![new.instance.as_str(), new.keyring],
-            )?;
-            Ok(inserted > 0)
-        })
-        .await
+        self.write(move |db| installation::install(db, &new)).await
     }
 
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -344,18 +338,44 @@ impl Store for SqliteStore {
         self.read(move |db| connections::page(db, after.as_ref(), limit)).await
     }
 
-    async fn revoke(&self, id: &ConnectionId, _now: Timestamp) -> Result<Option<StoredConnection>, StoreError> {
-        let id = id.clone();
-        self.write(move |db| connections::revoke(db, &id)).await
+    async fn name(&self, id: &ConnectionId, naming: &Naming) -> Result<Named, StoreError> {
+        let (id, naming) = (id.clone(), naming.clone());
+        self.write(move |db| connections::name(db, &id, &naming)).await
     }
 
-    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError> {
+    async fn revoke(
+        &self,
+        id: &ConnectionId,
+        extent: Extent,
+        _now: Timestamp,
+    ) -> Result<Option<StoredConnection>, StoreError> {
         let id = id.clone();
-        self.write(move |db| connections::forget_grants(db, &id)).await
+        self.write(move |db| connections::revoke(db, &id, extent)).await
     }
 
-    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError> {
+    async fn forget_grants(&self, id: &ConnectionId, slots: &[SlotName]) -> Result<(), StoreError> {
+        let (id, slots) = (id.clone(), slots.to_vec());
+        self.write(move |db| connections::forget_grants(db, &id, &slots)).await
+    }
+
+    async fn unfinished_revocations(&self) -> Result<Vec<Unfinished>, StoreError> {
         self.read(connections::unfinished_revocations).await
+    }
+
+    async fn arm_last(
+        &self,
+        key: &GrantKey,
+        read: Version,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Armed, StoreError> {
+        let (key, lease) = (key.clone(), lease.clone());
+        self.write(move |db| grants::arm_last(db, &key, read, &lease, now)).await
+    }
+
+    async fn disarm_last(&self, key: &GrantKey, read: Version) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.write(move |db| grants::disarm_last(db, &key, read)).await
     }
 
     async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
@@ -440,13 +460,6 @@ impl Store for SqliteStore {
             None => Ok(()),
         }
     }
-}
-
-fn installation(db: &Sqlite) -> Result<Option<Installation>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT instance, keyring FROM installation")?;
-    let mut found = statement.query([])?;
-    let Some(row) = found.next()? else { return Ok(None) };
-    Ok(Some(Installation { instance: rows::text(row, "instance")?, keyring: rows::value(row, "keyring")? }))
 }
 
 /// A version as SQLite can hold it.

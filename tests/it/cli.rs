@@ -11,13 +11,14 @@ use crate::support::{Daemon, Home};
 /// With this variable set, the transcripts are written instead of compared.
 const REGENERATE: &str = "GRANTD_WRITE_TRANSCRIPTS";
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "",
     "serve",
     "demo",
     "connect",
     "token",
     "status",
+    "account",
     "disconnect",
     "restore",
     "provider",

@@ -152,11 +152,14 @@ async fn connect(store: &dyn Store, keyring: &Keyring, sandbox: &Sandbox, accoun
         subject: Subject::from_uid(1000),
         provider: "sandbox".parse().unwrap(),
         account: account.clone(),
+        label: None,
+        is_default: false,
         state: State::Active,
         epoch: Epoch(1),
         scopes: ScopeSet::read("read", ' '),
         created_at: NOW,
         confirmed_at: NOW,
+        given_at: NOW,
         used_at: None,
     };
     let (slot, owner) = (SlotName::main(), Owner::connection(&connection, first_version(connection.epoch)));

@@ -5,12 +5,15 @@
 #![expect(unreachable_pub, reason = "what the modules share is public among them and goes nowhere else")]
 #![allow(dead_code, reason = "not every promise needs everything the support has")]
 
+mod accounts;
 mod bad_input;
 mod cli;
 mod clock;
 mod concurrency;
 mod connect;
+mod consent;
 mod demo;
+mod disconnect;
 mod faults;
 mod forecast;
 mod guards;

@@ -9,7 +9,7 @@ use crate::model::connection::{Connection, State};
 use crate::model::id::{ConnectionId, Epoch, InstanceId, SlotName};
 use crate::model::session::{ConnectFailure, Progress};
 use crate::store::StoreError;
-use crate::store::records::{Confirmed, ConfirmedConnection, Installation, StoredConnection};
+use crate::store::records::{Confirmed, ConfirmedConnection, Extent, Installation, StoredConnection};
 
 fn ids(stored: &[StoredConnection]) -> Vec<&ConnectionId> {
     stored.iter().map(|stored| &stored.connection.id).collect()
@@ -128,7 +128,7 @@ pub(super) async fn one_subject_has_one_connection_for_an_account_until_it_is_re
 
     connect(store.as_ref(), &connection(&bob(), "github", "583231"), None).await;
     connect(store.as_ref(), &connection(&alice(), "github-work", "583231"), None).await;
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     assert_eq!(store.confirm(&confirmed, NOW).await.unwrap(), Confirmed::Yes);
 }
 
@@ -147,7 +147,7 @@ pub(super) async fn connections_are_listed_by_age_and_only_the_subjects_own(stor
     let all = store.connections_of(&alice()).await.unwrap();
     assert_eq!(ids(&all), [&old.id, &young.id, &slack.id]);
 
-    store.revoke(&old.id, NOW).await.unwrap();
+    store.revoke(&old.id, Extent::Alone, NOW).await.unwrap();
     assert_eq!(ids(&store.connections_at(&alice(), &provider("github")).await.unwrap()), [&young.id]);
     assert_eq!(ids(&store.connections_of(&alice()).await.unwrap()), [&young.id, &slack.id]);
 }
@@ -159,7 +159,7 @@ pub(super) async fn pages_cover_everything_once(store: Any) {
         connect(store.as_ref(), &made, None).await;
         expected.push(made.id);
     }
-    store.revoke(&expected.remove(3), NOW).await.unwrap();
+    store.revoke(&expected.remove(3), Extent::Alone, NOW).await.unwrap();
     expected.sort();
     let mut seen: Vec<ConnectionId> = Vec::new();
     loop {
@@ -175,25 +175,25 @@ pub(super) async fn pages_cover_everything_once(store: Any) {
 
 pub(super) async fn revoking_happens_once_and_ends_everything(store: Any) {
     let made = connected(store.as_ref()).await;
-    let revoked = store.revoke(&made.id, NOW).await.unwrap().unwrap();
+    let revoked = store.revoke(&made.id, Extent::Alone, NOW).await.unwrap().unwrap();
     assert_eq!((&revoked.connection.state, revoked.connection.epoch), (&State::Revoked, Epoch(2)));
     assert_eq!(revoked.grants[0].version, first(&made), "as they were, to be opened once more");
-    assert!(store.revoke(&made.id, NOW).await.unwrap().is_none());
-    assert!(store.revoke(&ConnectionId::random(), NOW).await.unwrap().is_none());
+    assert!(store.revoke(&made.id, Extent::Alone, NOW).await.unwrap().is_none());
+    assert!(store.revoke(&ConnectionId::random(), Extent::Alone, NOW).await.unwrap().is_none());
     let stored = store.connection(&made.id).await.unwrap().unwrap();
     assert_eq!((stored.connection, stored.grants.len()), (revoked.connection, 1));
 }
 
 pub(super) async fn a_revocation_is_unfinished_until_the_grants_are_forgotten(store: Any) {
     let made = connected(store.as_ref()).await;
-    store.forget_grants(&made.id).await.unwrap();
+    store.forget_grants(&made.id, &[SlotName::main()]).await.unwrap();
     assert!(store.grant(&key(&made)).await.unwrap().is_some(), "not while it serves");
     assert!(store.unfinished_revocations().await.unwrap().is_empty());
 
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     let unfinished = store.unfinished_revocations().await.unwrap();
-    assert_eq!((ids(&unfinished), unfinished[0].grants.len()), (vec![&made.id], 1));
-    store.forget_grants(&made.id).await.unwrap();
+    assert_eq!((&unfinished[0].ended.connection.id, unfinished[0].ended.grants.len()), (&made.id, 1));
+    store.forget_grants(&made.id, &[SlotName::main()]).await.unwrap();
     assert!(store.unfinished_revocations().await.unwrap().is_empty());
     assert!(store.grant(&key(&made)).await.unwrap().is_none());
     assert!(store.connection(&made.id).await.unwrap().unwrap().grants.is_empty());

@@ -113,11 +113,14 @@ pub(in crate::store) fn connection(subject: &Subject, at: &str, account_id: &str
         subject: subject.clone(),
         provider: provider(at),
         account: account(account_id),
+        label: None,
+        is_default: false,
         state: State::Active,
         epoch: Epoch(1),
         scopes: scopes("repo"),
         created_at: NOW,
         confirmed_at: NOW,
+        given_at: NOW,
         used_at: None,
     }
 }

@@ -12,7 +12,7 @@ use crate::model::provider::rules::{
     Api, AuthorizeRules, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules, ScopeRules,
     SlotPlace, SlotRule, TokenRules,
 };
-use crate::model::provider::{ClientKind, Endpoints, Identity, IdentitySource, Provider};
+use crate::model::provider::{ClientKind, ConsentRules, Endpoints, Identity, IdentitySource, Provider};
 use crate::model::scope::ScopeSet;
 use crate::model::session::{CONNECT_TTL, ConnectSession, Progress};
 use crate::model::subject::Subject;
@@ -39,6 +39,7 @@ pub(super) fn visit(progress: Progress, text: &str) -> Visit {
         redirect_uri: "http://localhost:8717/callback/example".parse().unwrap(),
         same_browser: true,
         previous_account: None,
+        replaces: Vec::new(),
     }
 }
 
@@ -100,7 +101,9 @@ fn provider(text: &str) -> Provider {
             account_id: "{/sub}".parse().unwrap(),
             display: "{/name}".parse().unwrap(),
         },
+        consent: ConsentRules::default(),
         revoke: None,
+        revoke_wider: None,
         revoke_manual_url: None,
         scopes: ScopeRules { sentences: [("mail".parse().unwrap(), text.to_owned())].into(), ..ScopeRules::default() },
         presets: Presets::default(),
