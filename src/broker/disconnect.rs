@@ -4,7 +4,9 @@
 //! it takes. What is to be revoked stands in the same write, so that a daemon that dies in between goes on where it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tracing::{info, warn};
 use url::Url;
 
@@ -18,6 +20,9 @@ use crate::model::provider::RevokeReach;
 use crate::model::session::{ConnectSession, Progress};
 use crate::policy::{self, Action};
 use crate::store::records::{Extent, PendingGrant, Unfinished};
+
+/// How long whoever disconnects waits for the provider.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What became of a connection that was ended.
 #[derive(Clone, Debug)]
@@ -60,9 +65,14 @@ impl Broker {
         self.forget(&ended.connection);
         info!(connection.id = %id, provider.id = %ended.connection.provider, caller = %caller.name, wider = extent == Extent::Wider,
             "`{}` disconnected `{}` at {}", caller.name, ended.connection.account.name, ended.connection.provider);
-        let broker = Arc::clone(self);
-        let task = self.tasks.spawn(async move { broker.finish_revocation(&Unfinished { ended, extent }).await });
-        let parting = task.await.map_err(|_| BrokerError::Internal)?;
+        let unfinished = Unfinished { ended, extent };
+        let (broker, awaited) = (Arc::clone(self), Parting::awaited(&unfinished));
+        let task = self.tasks.spawn(async move { broker.finish_revocation(&unfinished).await });
+        // Whoever asked need not wait for a provider that hangs. The task goes on.
+        let parting = match timeout(PATIENCE, task).await {
+            Ok(parting) => parting.map_err(|_| BrokerError::Internal)?,
+            Err(_) => awaited,
+        };
         let used = match parting.wider {
             Some(Upstream::Revoked) => provider.and_then(|provider| provider.revoke_wider.as_ref()),
             _ => provider.and_then(|provider| provider.revoke.as_ref()),

@@ -6,6 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -101,11 +102,21 @@ pub struct Parting {
 }
 
 impl Parting {
+    /// What is told while the provider has not answered.
+    pub(super) fn awaited(unfinished: &Unfinished) -> Self {
+        let wider = (unfinished.extent == Extent::Wider).then_some(Upstream::Pending);
+        Self { fates: fates(unfinished, Fate::Pending), wider }
+    }
+
     /// The worst of it. A connection without grants has nothing left to be taken back.
     #[must_use]
     pub fn upstream(&self) -> Upstream {
         self.fates.values().map(|fate| fate.upstream()).max().unwrap_or(Upstream::Revoked)
     }
+}
+
+fn fates(unfinished: &Unfinished, fate: Fate) -> BTreeMap<SlotName, Fate> {
+    unfinished.ended.grants.iter().map(|grant| (grant.slot.clone(), fate)).collect()
 }
 
 /// Grants that hold the same token: what is done to one is done to all.
@@ -138,7 +149,7 @@ impl Broker {
 
     async fn part(&self, unfinished: &Unfinished) -> Parting {
         let Unfinished { ended, extent } = unfinished;
-        let all = |fate: Fate| ended.grants.iter().map(|grant| (grant.slot.clone(), fate)).collect::<BTreeMap<_, _>>();
+        let all = |fate| fates(unfinished, fate);
         let registry = self.registry();
         let Some(configured) = registry.providers.get(&ended.connection.provider) else {
             let wider = (*extent == Extent::Wider).then_some(Upstream::ByHand);
@@ -155,12 +166,13 @@ impl Broker {
                 Upstream::ByHand => wider = Some(reached),
             }
         }
+        let taken = join_all(opened.iter().map(async |opened| match &configured.provider.revoke {
+            Some(rules) => self.take_back(unfinished, configured, opened, rules).await,
+            None => Fate::NoWay,
+        }))
+        .await;
         let mut fates: BTreeMap<_, _> = damaged.into_iter().map(|slot| (slot, Fate::Damaged)).collect();
-        for opened in opened {
-            let fate = match &configured.provider.revoke {
-                Some(rules) => self.take_back(unfinished, configured, &opened, rules).await,
-                None => Fate::NoWay,
-            };
+        for (opened, fate) in opened.iter().zip(taken) {
             fates.extend(opened.grants.iter().map(|grant| (grant.slot.clone(), fate)));
         }
         Parting { fates, wider }
@@ -171,16 +183,15 @@ impl Broker {
         let Some(rules) = &configured.provider.revoke_wider else {
             return Upstream::ByHand;
         };
-        let mut worst = Upstream::ByHand;
         for opened in opened {
             match self.take_back(unfinished, configured, opened, rules).await {
                 Fate::Revoked => return Upstream::Revoked,
-                Fate::Pending => worst = Upstream::Pending,
+                Fate::Pending => return Upstream::Pending,
                 // A token that is not known says nothing about the others.
                 _ => {}
             }
         }
-        worst
+        Upstream::ByHand
     }
 
     /// The tokens to be taken back, each once, and the slots of those that do not open.

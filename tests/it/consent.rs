@@ -3,8 +3,9 @@
 use grantd::sandbox::{Kind, Options, Secret};
 use serde_json::json;
 
+use crate::support::daemon::Output;
 use crate::support::journey::assert_says;
-use crate::support::{Journey, World};
+use crate::support::{Daemon, Journey, World, eventually};
 
 const ADA: &str = "u-1001";
 const SENTENCE: &str = "Sandbox keeps one access for each account: if you agree again for the same account, the one you have \
@@ -40,6 +41,23 @@ async fn whoever_has_an_account_there_is_told_before_agreeing_again() {
     plain.connect(ADA).await;
     let session = plain.daemon.post("/v1/connect", json!({"provider": "sandbox"})).await;
     assert_eq!(session.json.get("warning"), None, "other providers keep both: {session:?}");
+}
+
+#[tokio::test]
+async fn the_connect_command_says_it_too() {
+    let world = one_each().await;
+    world.connect(ADA).await;
+    let mut command = Daemon::command(&world.daemon.home);
+    command.args(["connect", "sandbox", "--no-open"]);
+    let waiting = tokio::task::spawn_blocking(move || Output::of(&mut command));
+    let sessions = async || {
+        let store = rusqlite::Connection::open(world.daemon.home.store()).unwrap();
+        store.query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    eventually("the command asks", async || sessions().await == 2).await;
+    world.connect(ADA).await;
+    let output = waiting.await.unwrap();
+    assert!(output.code == 0 && output.err.contains(SENTENCE), "{output:?}");
 }
 
 #[tokio::test]

@@ -172,6 +172,71 @@ async fn a_provider_without_a_way_is_left_to_the_person_and_nothing_wider_is_mad
     world.assert_finished().await;
 }
 
+/// A world whose provider gives two grants, one of which is found at `user`, and takes them back at the desk.
+async fn two_slots(desk: &Desk, user: &str) -> World {
+    let world = World::arranged(Options::default(), |home, sandbox| {
+        home.set(EVERY_SECOND);
+        let slots = format!(
+            "slots:\n  - {{name: bot, places: [{{}}]}}\n  - {{name: user, places: [{{access: {user}, refresh: /none}}]}}\nscopes:\n"
+        );
+        home.redefine("scopes:\n", &slots);
+        home.redefine("authorize:\n", "authorize:\n  scope_params: [{param: scope, slot: bot}]\n");
+        home.redefine("{main: ", "{bot: ");
+        home.redefine(&format!("{}revoke", sandbox.url()), desk.url().as_str());
+        home.redefine("  token: refresh\n", "  token: access\n");
+    })
+    .await;
+    world.connect(ADA).await;
+    world
+}
+
+#[tokio::test]
+async fn a_token_that_two_slots_hold_is_taken_back_once() {
+    let desk = Desk::open().await;
+    let world = two_slots(&desk, "/access_token").await;
+    assert_eq!(world.rows("SELECT count(*) FROM grants"), 2);
+    let id = world.connections().await[0]["id"].as_str().unwrap().to_owned();
+    let gone = world.daemon.delete(&format!("/v1/connections/{id}")).await;
+    assert_eq!((gone.text("upstream"), desk.asked()), ("revoked", 1), "{gone:?}");
+    assert_eq!(gone.json["slots"].as_array().unwrap().len(), 2);
+    world.assert_finished().await;
+}
+
+#[tokio::test]
+async fn each_slot_is_taken_back_on_its_own_and_only_what_is_left_is_tried_again() {
+    let desk = Desk::open().await;
+    // Any other text of the answer will do for a second token.
+    let world = two_slots(&desk, "/token_type").await;
+    desk.answers_next(&[200, 503]);
+    desk.answers(503);
+    let id = world.connections().await[0]["id"].as_str().unwrap().to_owned();
+    let gone = world.daemon.delete(&format!("/v1/connections/{id}")).await;
+    assert_eq!(gone.text("upstream"), "pending", "{gone:?}");
+    let mut told: Vec<_> =
+        gone.json["slots"].as_array().unwrap().iter().map(|slot| slot["because"].as_str().unwrap()).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["confirmed", "unreachable"], "{gone:?}");
+    eventually("one is wiped", async || world.rows("SELECT count(*) FROM grants") == 1).await;
+    assert_eq!(world.rows("SELECT count(*) FROM connections WHERE revoking = 1"), 1);
+
+    desk.answers(200);
+    world.assert_finished().await;
+    world.assert_sound();
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever_for_a_provider_that_hangs() {
+    let world = World::arranged(Options::default(), |home, _| home.set(EVERY_SECOND)).await;
+    world.connect(ADA).await;
+    let token = world.live_token(json!({})).await;
+    world.sandbox.script(Fault::new(Endpoint::Revoke, When::Next(1), What::Delay(Duration::from_secs(600))));
+    let gone = world.disconnect(&token, "").await;
+    assert_eq!(gone.text("upstream"), "pending", "{gone:?}");
+    world.sandbox.clear_faults();
+    world.assert_finished().await;
+    assert_eq!(world.live_grants(), 0);
+}
+
 /// A world whose provider takes back living access tokens only, and in which nothing is renewed by itself.
 async fn wants_access() -> World {
     let options = Options { access_ttl: Duration::from_secs(2), ..Options::default() };

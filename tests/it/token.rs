@@ -389,7 +389,10 @@ async fn who_and_what_there_is_can_be_asked() {
     let providers = world.daemon.get("/v1/providers").await.json;
     assert_eq!(
         providers,
-        json!({"providers": [{"id": "sandbox", "name": "Sandbox", "scopes": {"main": ["email", "openid", "profile"]}, "state": "ok"}]})
+        json!({"providers": [{
+            "id": "sandbox", "name": "Sandbox", "scopes": {"main": ["email", "openid", "profile"]}, "revoke": "grant",
+            "state": "ok",
+        }]})
     );
 
     for path in ["/v1/health", "/v1/health?deep=true"] {

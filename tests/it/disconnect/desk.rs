@@ -1,5 +1,6 @@
 //! A provider's second revocation endpoint, which takes everything that a person ever gave. The sandbox has none.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +17,8 @@ pub struct Desk {
 
 struct State {
     status: AtomicU16,
+    /// The next answers; the usual status when there is none left.
+    next: Mutex<VecDeque<u16>>,
     asked: AtomicUsize,
     /// Where a sandbox ends grants, and whose.
     ends: Mutex<Option<(Url, &'static str)>>,
@@ -26,7 +29,12 @@ impl Desk {
     pub async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(State { status: AtomicU16::new(200), asked: AtomicUsize::new(0), ends: Mutex::new(None) });
+        let state = Arc::new(State {
+            status: AtomicU16::new(200),
+            next: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            ends: Mutex::new(None),
+        });
         let serving = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -43,6 +51,11 @@ impl Desk {
     /// The status from now on.
     pub fn answers(&self, status: u16) {
         self.state.status.store(status, Ordering::SeqCst);
+    }
+
+    /// The next answers, in turn.
+    pub fn answers_next(&self, statuses: &[u16]) {
+        self.state.next.lock().unwrap().extend(statuses);
     }
 
     /// How often it was asked.
@@ -68,7 +81,8 @@ impl State {
             }
         }
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let status = self.status.load(Ordering::SeqCst);
+        let next = self.next.lock().unwrap().pop_front();
+        let status = next.unwrap_or_else(|| self.status.load(Ordering::SeqCst));
         let ends = self.ends.lock().unwrap().clone().filter(|_| status == 200);
         if let Some((revoke, sub)) = ends {
             end(&revoke, sub).await?;
