@@ -42,6 +42,7 @@ pub mod ticker;
 pub mod ticket;
 pub mod token;
 pub mod unsettled;
+mod unwanted;
 pub mod usage;
 pub mod vault;
 pub mod verdict;

@@ -21,7 +21,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation, Lease, Named,
-    Naming, NewGrant, Opening, Pending, Replaced, Replan, StoredConnection, Unfinished,
+    Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
 };
 
 /// Why the store could not do it.
@@ -92,8 +92,8 @@ pub trait Store: Send + Sync + 'static {
     /// What an `awaiting_confirmation` session holds.
     async fn pending(&self, id: &ConnectId) -> Result<Option<Pending>, StoreError>;
 
-    /// Ends a session without a connection and returns what it held, so that it can be revoked. `None` if the session had
-    /// already ended.
+    /// Ends a session without a connection and returns what it held, so that it can be revoked; it is kept until it is
+    /// forgotten. `None` if the session had already ended.
     async fn fail_session(
         &self,
         id: &ConnectId,
@@ -101,10 +101,16 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Option<Pending>>, StoreError>;
 
+    /// Wipes what a session held that ended without a connection: nothing more can be done about these grants at the provider.
+    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError>;
+
+    /// Sessions that ended without a connection and still hold something: giving it back has not been finished.
+    async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError>;
+
     /// The sessions that have not ended and whose time is over.
     async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError>;
 
-    /// Forgets sessions that ended before `before`. Returns how many.
+    /// Forgets sessions that ended before `before` and hold nothing. Returns how many.
     async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError>;
 
     /// In one step: ends the session as completed, keeps the connection and its grants, and drops the grants of an

@@ -174,7 +174,7 @@ impl Broker {
             }),
             Err(error) => {
                 warn!(connect.id = %session.id, provider.id = %provider.id, "Cannot tell whose account came back: {error}");
-                self.revoke_pending(session, &grants).await;
+                self.revoke_pending(session, None, &grants).await;
                 Err(ConnectFailure::Identity)
             }
         }
@@ -188,7 +188,7 @@ impl Broker {
             info!(connect.id = %session.id, provider.id = %session.provider, "An account at {} waits to be confirmed", session.provider);
             return Ok(());
         }
-        self.revoke_pending(session, &pending.grants).await;
+        self.revoke_pending(session, Some(&pending.account), &pending.grants).await;
         held?;
         Err(PageError::Used)
     }

@@ -81,6 +81,8 @@ impl Broker {
             && is_superseded(&configured.provider, known, pending)
         {
             self.store.fail_session(&session.id, ConnectFailure::Cancelled, now).await?;
+            let slots: Vec<SlotName> = pending.grants.iter().map(|grant| grant.slot.clone()).collect();
+            self.store.forget_pending(&session.id, &slots).await?;
             self.sessions_changed();
             return Err(PageError::Used);
         }
@@ -178,7 +180,7 @@ impl Broker {
         let held = self.store.fail_session(&session.id, failure, self.clock.now()).await?;
         self.sessions_changed();
         if let Some(Some(pending)) = held {
-            self.revoke_pending(session, &pending.grants).await;
+            self.revoke_pending(session, Some(&pending.account), &pending.grants).await;
         }
         Ok(())
     }

@@ -7,19 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 use url::Url;
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::revocation::{Fate, Parting, Upstream};
-use crate::broker::vault::Owner;
+use crate::broker::revocation::{Parting, Upstream};
 use crate::model::caller::Caller;
 use crate::model::id::{ConnectionId, ProviderId};
 use crate::model::provider::RevokeReach;
-use crate::model::session::{ConnectSession, Progress};
 use crate::policy::{self, Action};
-use crate::store::records::{Extent, PendingGrant, Unfinished};
+use crate::store::records::{Extent, Unfinished};
 
 /// How long whoever disconnects waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -83,38 +81,5 @@ impl Broker {
             provider: stored.connection.provider,
             parting,
         })
-    }
-
-    /// Gives back what nobody confirmed, as well as it can be. Where a consent replaces the one before, and the account is
-    /// connected, what came is all that keeps that connection alive: then it is left alone.
-    pub(super) async fn revoke_pending(&self, session: &ConnectSession, grants: &[PendingGrant]) {
-        let registry = self.registry();
-        let Some(configured) = registry.providers.get(&session.provider) else {
-            return;
-        };
-        if configured.provider.consent.replaces_earlier && self.is_connected(session).await {
-            return info!(connect.id = %session.id, provider.id = %session.provider,
-                "What {} gave was not wanted and is not given back: the account is connected, and would lose its access", session.provider);
-        }
-        for grant in grants {
-            let owner = Owner::session(session);
-            let fate = self.revoke_sealed(configured, owner, &grant.slot, &grant.access, grant.refresh.as_ref()).await;
-            if !matches!(fate, Fate::Revoked | Fate::Gone) {
-                warn!(connect.id = %session.id, provider.id = %session.provider, why = fate.as_str(),
-                    "What {} gave was not wanted and could not be given back", session.provider);
-            }
-        }
-    }
-
-    /// Whether the account that came back is one that the session's subject has connected.
-    async fn is_connected(&self, session: &ConnectSession) -> bool {
-        let Progress::AwaitingConfirmation { account, .. } = &session.progress else {
-            return false;
-        };
-        match self.store.connections_at(&session.subject, &session.provider).await {
-            Ok(connected) => connected.iter().any(|stored| stored.connection.account.id == account.id),
-            // If nobody can tell, what could be somebody's access stays.
-            Err(_) => true,
-        }
     }
 }

@@ -23,6 +23,7 @@ impl Broker {
             }
         }
         self.store.prune_sessions(now.before(SESSION_MEMORY)).await?;
+        self.finish_returning().await?;
         for unfinished in self.store.unfinished_revocations().await? {
             self.finish_revocation(&unfinished).await;
         }

@@ -15,7 +15,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation, Lease, Named,
-    Naming, NewGrant, Opening, Pending, Replaced, Replan, StoredConnection, Unfinished,
+    Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
 };
 use crate::store::{Store, StoreError, rules};
 
@@ -40,6 +40,8 @@ struct Session {
     session: ConnectSession,
     opening: Option<Opening>,
     pending: Option<Pending>,
+    /// What is still to be given back after it has ended.
+    unreturned: Vec<PendingGrant>,
     ended_at: Option<Timestamp>,
 }
 
@@ -140,7 +142,7 @@ impl Store for MemoryStore {
         }
         let mut session = session.clone();
         session.progress = Progress::Pending;
-        let held = Session { session, opening: None, pending: None, ended_at: None };
+        let held = Session { session, opening: None, pending: None, unreturned: Vec::new(), ended_at: None };
         content.sessions.insert(held.session.id.clone(), held);
         Ok(())
     }
@@ -218,7 +220,24 @@ impl Store for MemoryStore {
     ) -> Result<Option<Option<Pending>>, StoreError> {
         let mut content = self.content()?;
         let held = content.session(id).filter(|held| held.ended_at.is_none());
-        Ok(held.map(|held| held.end(Progress::Failed(failure), now)))
+        Ok(held.map(|held| {
+            let pending = held.end(Progress::Failed(failure), now);
+            held.unreturned = pending.iter().flat_map(|pending| pending.grants.clone()).collect();
+            pending
+        }))
+    }
+
+    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError> {
+        if let Some(held) = self.content()?.session(id) {
+            held.unreturned.retain(|grant| !slots.contains(&grant.slot));
+        }
+        Ok(())
+    }
+
+    async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError> {
+        let content = self.content()?;
+        let unreturned = content.sessions.values().filter(|held| !held.unreturned.is_empty());
+        Ok(unreturned.map(|held| (held.session.clone(), held.unreturned.clone())).collect())
     }
 
     async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError> {
@@ -236,7 +255,9 @@ impl Store for MemoryStore {
     async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError> {
         let mut content = self.content()?;
         let had = content.sessions.len();
-        content.sessions.retain(|_, held| held.ended_at.is_none_or(|ended_at| ended_at >= before));
+        content
+            .sessions
+            .retain(|_, held| !held.unreturned.is_empty() || held.ended_at.is_none_or(|ended_at| ended_at >= before));
         Ok(had - content.sessions.len())
     }
 

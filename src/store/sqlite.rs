@@ -35,7 +35,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation, Lease, Named,
-    Naming, NewGrant, Opening, Pending, Replaced, Replan, StoredConnection, Unfinished,
+    Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
 };
 use crate::store::sqlite::history::History;
 use crate::store::sqlite::job::Message;
@@ -295,6 +295,15 @@ impl Store for SqliteStore {
     ) -> Result<Option<Option<Pending>>, StoreError> {
         let id = id.clone();
         self.write(move |db| sessions::fail(db, &id, failure, now)).await
+    }
+
+    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError> {
+        let (id, slots) = (id.clone(), slots.to_vec());
+        self.write(move |db| sessions::forget_pending(db, &id, &slots)).await
+    }
+
+    async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError> {
+        self.read(sessions::unreturned).await
     }
 
     async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError> {

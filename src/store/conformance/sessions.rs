@@ -155,6 +155,17 @@ pub(super) async fn a_failed_session_gives_back_what_it_held_once(store: Any) {
     assert!(fail(holding.id.clone()).await.is_none(), "ended before");
     assert!(fail(ConnectId::random()).await.is_none(), "not there");
     assert!(store.pending(&holding.id).await.unwrap().is_none());
+
+    let left = async || {
+        let unreturned = store.unreturned().await.unwrap();
+        unreturned.into_iter().map(|(session, grants)| (session.id, grants.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await, [(holding.id.clone(), 2)]);
+    store.forget_pending(&holding.id, &["bot".parse().unwrap()]).await.unwrap();
+    assert_eq!(left().await, [(holding.id.clone(), 1)]);
+    assert_eq!(store.prune_sessions(later(1)).await.unwrap(), 1, "not the one that holds something");
+    store.forget_pending(&holding.id, &["user".parse().unwrap()]).await.unwrap();
+    assert_eq!(left().await, []);
     assert_eq!(store.session(&holding.id).await.unwrap().unwrap().progress, Progress::Failed(ConnectFailure::Denied));
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection as Sqlite, named_params, params};
 
 use crate::model::connection::Connection;
-use crate::model::id::ConnectId;
+use crate::model::id::{ConnectId, SlotName};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
@@ -160,8 +160,32 @@ pub(super) fn fail(
     if ended == 0 {
         return Ok(None);
     }
-    wipe(db, id)?;
+    drop_opening(db, id)?;
     Ok(Some(held))
+}
+
+pub(super) fn forget_pending(db: &Sqlite, id: &ConnectId, slots: &[SlotName]) -> Done<()> {
+    for slot in slots {
+        db.prepare_cached(
+            "DELETE FROM pending_grants WHERE session = ?1 AND slot = ?2
+               AND (SELECT ended_at FROM sessions WHERE id = session) IS NOT NULL",
+        )?
+        .execute([id.as_str(), slot.as_str()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn unreturned(db: &Sqlite) -> Done<Vec<(ConnectSession, Vec<PendingGrant>)>> {
+    let mut statement = db.prepare_cached(
+        "SELECT * FROM sessions WHERE id IN (SELECT session FROM pending_grants) AND ended_at IS NOT NULL ORDER BY id",
+    )?;
+    let mut found = statement.query([])?;
+    let mut unreturned = Vec::new();
+    while let Some(row) = found.next()? {
+        let read = rows::session(row).and_then(|session| Ok((pending_grants(db, &session.id)?, session)));
+        unreturned.extend(super::readable(read).map(|(grants, session)| (session, grants)));
+    }
+    Ok(unreturned)
 }
 
 /// Whether a person may still confirm it.
@@ -202,7 +226,10 @@ pub(super) fn overdue(db: &Sqlite, now: Timestamp) -> Done<Vec<ConnectId>> {
 
 pub(super) fn prune(db: &Sqlite, before: Timestamp) -> Done<usize> {
     let pruned = db
-        .prepare_cached("DELETE FROM sessions WHERE ended_at IS NOT NULL AND ended_at < ?1")?
+        .prepare_cached(
+            "DELETE FROM sessions WHERE ended_at IS NOT NULL AND ended_at < ?1
+               AND NOT EXISTS (SELECT 1 FROM pending_grants WHERE session = sessions.id)",
+        )?
         .execute([before.as_millis()])?;
     Ok(pruned)
 }
