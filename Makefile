@@ -20,6 +20,8 @@ OIDC := tests/oidc-provider
 # In tenths, as systemd-analyze wants it.
 MOST_EXPOSURE := 15
 SCHEMAS := $(wildcard schemas/*.json)
+FUZZ_SECONDS ?= 30
+FUZZ_LIMITS = -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536
 BENCHES := $(filter-out refresh socket,$(basename $(notdir $(wildcard benches/*.rs))))
 
 .PHONY: help
@@ -35,6 +37,8 @@ test: tools $(OIDC)/node_modules/.package-lock.json ## everything that has to ho
 	$(CARGO) clippy --locked --features failpoints --lib --test chaos -- -D warnings
 	$(CARGO) test --locked
 	@$(MAKE) --no-print-directory units
+	@if $(CARGO) fuzz --version >/dev/null 2>&1; then $(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5; \
+	else echo "cargo-fuzz is missing, so nothing is fuzzed: cargo install --locked cargo-fuzz"; fi
 	@echo "make test: everything holds"
 
 .PHONY: layers
@@ -45,6 +49,14 @@ layers: ## only the rules of the source tree
 .PHONY: chaos
 chaos: ## strike the daemon at every failpoint and count what is lost
 	SEED=$(SEED) $(CARGO) test --locked --features failpoints --test chaos -- "$(ONLY)"
+
+# The sanitizer wants an unstable option, hence RUSTC_BOOTSTRAP. The definitions are what the second target begins with. What is
+# found lies in fuzz/artifacts.
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZ_SECONDS (30); needs cargo-fuzz
+	@mkdir -p fuzz/corpus/provider_answer fuzz/corpus/definition
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run provider_answer fuzz/corpus/provider_answer -- $(FUZZ_LIMITS) -dict=fuzz/answers.dict
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run definition fuzz/corpus/definition providers -- $(FUZZ_LIMITS)
 
 .PHONY: units
 units: ## the sandbox of the systemd unit

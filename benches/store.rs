@@ -77,11 +77,14 @@ async fn connect(store: &SqliteStore, number: usize) -> Held {
         subject,
         provider: session.provider.clone(),
         account,
+        label: None,
+        is_default: false,
         state: State::Active,
         epoch: Epoch(1),
         scopes: ScopeSet::default(),
         created_at: NOW,
         confirmed_at: NOW,
+        given_at: NOW,
         used_at: None,
     };
     let held = Held {

@@ -60,6 +60,7 @@ fn ask() -> Ask {
         purpose: Some("Open an issue about the failing build in octo/widgets".to_owned()),
         scopes: scopes(),
         again: None,
+        replaces: None,
         user_code: "WDJB-MJHT".to_owned(),
         opened: false,
         csrf: "sample".to_owned(),

@@ -1,18 +1,21 @@
 //! The use cases: what grantd does, free of HTTP and of SQL.
 //!
 //! One file per use case: [`token`] hands out, [`renew`] refreshes, [`connect`], [`callback`] and [`confirm`] bring a
-//! connection into the world and [`disconnect`] ends it. They share the parts that are kept here.
+//! connection into the world, [`device`] and [`terminal`] without a browser of this machine, [`account`] names it and
+//! [`disconnect`] ends it, with [`revocation`] at the provider. They share the parts that are kept here.
 //!
 //! A refresh is spread over several files. [`flight`] makes one of many, [`lane`] says who may send, [`renew`] sends, [`keep`]
 //! keeps what came, with [`unsettled`] for what the store does not know yet; [`verdict`] and [`incident`] say what a failure
 //! means, and [`note`] writes it down. [`due`] and [`schedule`] decide when, [`ticker`] and [`replan`] mind the clocks,
 //! [`quarantine`] and [`restore`] an old copy of the store, [`forecast`] and [`usage`] look ahead.
 
+pub mod account;
 pub mod cache;
 pub mod callback;
 pub mod choice;
 pub mod confirm;
 pub mod connect;
+pub mod device;
 pub mod disconnect;
 pub mod due;
 pub mod error;
@@ -23,6 +26,7 @@ pub mod housekeep;
 pub mod incident;
 pub mod keep;
 pub mod lane;
+mod last_refresh;
 pub mod look;
 pub mod meter;
 pub mod note;
@@ -33,11 +37,14 @@ pub mod registry;
 pub mod renew;
 pub mod replan;
 pub mod restore;
+pub mod revocation;
 pub mod schedule;
+pub mod terminal;
 pub mod ticker;
 pub mod ticket;
 pub mod token;
 pub mod unsettled;
+mod unwanted;
 pub mod usage;
 pub mod vault;
 pub mod verdict;

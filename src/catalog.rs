@@ -95,6 +95,12 @@ impl Entry {
         &self.base
     }
 
+    /// The file as it is written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The file it comes from, or `built-in:NAME.yaml`.
     #[must_use]
     pub fn file(&self) -> &str {

@@ -1,17 +1,21 @@
 //! The command line: one file per command.
 
+pub mod account;
 pub mod client;
 pub mod connect;
 pub mod demo;
 pub mod disconnect;
 pub mod duration;
 pub mod exit;
+mod pick;
 pub mod provider;
 pub mod restore;
 pub mod sandbox;
 pub mod screen;
 pub mod serve;
 pub mod status;
+mod table;
+mod temporary;
 pub mod token;
 
 use std::io::{self, IsTerminal as _};
@@ -57,9 +61,10 @@ enum Command {
     Connect(Asking<connect::ConnectArgs>),
     Token(Asking<token::TokenArgs>),
     Status(Asking<status::StatusArgs>),
+    Account(Asking<account::AccountArgs>),
     Disconnect(Asking<disconnect::DisconnectArgs>),
     Restore(Asking<restore::RestoreArgs>),
-    /// Show what to register at a provider; check a definition of your own; try one again
+    /// Show what to register at a provider; check and try a definition of your own; let a provider be asked again
     #[command(subcommand)]
     Provider(Provider),
     Sandbox(sandbox::SandboxArgs),
@@ -69,6 +74,7 @@ enum Command {
 enum Provider {
     #[command(flatten)]
     Local(provider::ProviderCommand),
+    Test(provider::test::TestArgs),
     Release(Asking<provider::release::ReleaseArgs>),
 }
 
@@ -122,7 +128,8 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Result<ExitCode, CliError> {
-    let daemon = matches!(cli.command, Command::Serve(_) | Command::Demo(_) | Command::Sandbox(_));
+    let tries = matches!(cli.command, Command::Provider(Provider::Test(_)));
+    let daemon = tries || matches!(cli.command, Command::Serve(_) | Command::Demo(_) | Command::Sandbox(_));
     let mut builder = if daemon { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     let runtime = builder.enable_all().build()?;
     runtime.block_on(dispatch(cli, inherited, screen))
@@ -147,6 +154,10 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
             let socket = asking.socket()?;
             status::run(asking.args, &socket, screen).await
         }
+        Command::Account(asking) => {
+            let socket = asking.socket()?;
+            account::run(asking.args, &socket, screen).await
+        }
         Command::Disconnect(asking) => {
             let socket = asking.socket()?;
             disconnect::run(asking.args, &socket, screen).await
@@ -158,6 +169,7 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
         Command::Provider(Provider::Local(command)) => {
             serve::with_configuration(|context| provider::run(&command, context, screen.out))
         }
+        Command::Provider(Provider::Test(args)) => provider::test::run(args, screen).await,
         Command::Provider(Provider::Release(asking)) => {
             let socket = asking.socket()?;
             provider::release::run(asking.args, &socket, screen).await

@@ -1,5 +1,6 @@
 //! The operator's file: from text to a [`Config`] with nothing left to check but what lies outside the file.
 
+mod client_keys;
 pub mod paths;
 mod registry;
 pub mod secrets;
@@ -77,6 +78,26 @@ pub struct SocketConfig {
 pub struct WebConfig {
     /// Where a browser reaches them.
     pub url: WebUrl,
+    /// The certificate for https; one of grantd's own if absent.
+    pub tls: Option<TlsConfig>,
+}
+
+/// The certificate for https, both parts in PEM form.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, and those that lead to one that browsers know.
+    pub certificate: FileRef,
+    /// Its key.
+    pub key: SecretRef,
+}
+
+/// A file that is no secret.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    /// Where it is.
+    pub file: AbsolutePath,
 }
 
 /// What must survive a restart.
@@ -182,6 +203,13 @@ pub struct ProviderConfig {
     /// Where the secret is that came with it; absent for a public client.
     #[serde(default)]
     pub client_secret: Option<SecretRef>,
+    /// Where the private key is that signs in place of a secret, in PEM; for a variant that says so, such as Microsoft's
+    /// `certificate`.
+    #[serde(default)]
+    pub client_key: Option<SecretRef>,
+    /// Where the certificate of that key is, in PEM, if the provider knows the key by it.
+    #[serde(default)]
+    pub client_certificate: Option<SecretRef>,
     /// What is asked for when nobody says more; the preset `default` if absent.
     #[serde(default)]
     pub scopes: Option<ScopeChoice>,

@@ -34,6 +34,7 @@ use crate::store::spool::{Spool, SpoolError};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::web;
+use crate::web::tls::{Tls, TlsError, TlsFrom};
 
 /// How long work that must not be cut off may take when the daemon stops. The unit's `TimeoutStopSec` is longer.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(45);
@@ -48,6 +49,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The database file.
     pub store: PathBuf,
+    /// The certificate of the pages, where their address is https.
+    pub tls: Option<TlsFrom>,
     /// Where the root key comes from.
     pub root_key: RootKeyFrom,
     /// When the jobs run.
@@ -99,6 +102,9 @@ pub enum StartError {
     /// The root key does not open this store.
     #[error("{0}")]
     Unlock(#[from] UnlockError),
+    /// There can be no TLS for the pages.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There can be no pages.
     #[error(transparent)]
     Web(#[from] web::listener::BindError),
@@ -108,7 +114,7 @@ impl StartError {
     /// Whether starting again changes nothing, because an operator has to act (`EX_CONFIG`).
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Jobs(_) | Self::Nobody(_) | Self::RootKey(_) | Self::Unlock(_))
+        matches!(self, Self::Jobs(_) | Self::Nobody(_) | Self::RootKey(_) | Self::Tls(_) | Self::Unlock(_))
     }
 }
 
@@ -118,6 +124,7 @@ pub struct Daemon {
     api: UnixListener,
     socket_file: Option<SocketFile>,
     pages: Vec<TcpListener>,
+    tls: Option<Tls>,
     settings: Running,
 }
 
@@ -156,6 +163,7 @@ impl Daemon {
         failpoint_async!("start.opened");
         let keyring = unlock(&store, &root).await?;
         tell_of_hold(&store).await?;
+        let tls = settings.tls.map(|from| Tls::open(from, Arc::new(SystemClock))).transpose()?;
         let broker = Broker::new(Parts {
             registry: settings.registry,
             store: Arc::new(store),
@@ -168,8 +176,11 @@ impl Daemon {
         });
         broker.check_clock().await?;
         broker.take_up_spool().await;
+        if let Err(error) = broker.resume_devices().await {
+            warn!(%error, "Cannot go on with what people were connecting when the daemon ended");
+        }
         let settings = Running { limits: settings.limits, timetable: settings.timetable };
-        Ok(Self { broker, api, socket_file, pages, settings })
+        Ok(Self { broker, api, socket_file, pages, tls, settings })
     }
 
     /// The use cases, for whoever runs beside the daemon in one process.
@@ -183,12 +194,12 @@ impl Daemon {
     /// # Errors
     /// If the schedule cannot be started.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { broker, api, socket_file, pages, settings } = self;
+        let Self { broker, api, socket_file, pages, tls, settings } = self;
         let web_url = broker.registry().web_url.clone();
         let jobs = Jobs::start(&settings.timetable, &broker).await?;
         let serving: Vec<JoinHandle<()>> = vec![
             serve_api(api, &broker, settings.limits, &shutdown),
-            tokio::spawn(web::listener::serve(pages, Arc::clone(&broker), web_url.clone(), shutdown.clone())),
+            tokio::spawn(web::listener::serve(pages, Arc::clone(&broker), web_url.clone(), tls, shutdown.clone())),
             tokio::spawn(jobs::ticker::run(Arc::clone(&broker), shutdown.clone())),
             tokio::spawn(supervisor::feed_watchdog(Arc::clone(&broker), shutdown.clone())),
         ];

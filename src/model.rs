@@ -1,9 +1,12 @@
 //! The words of grantd: the nouns every other module speaks in, each tied to the RFC term it stands for.
 
 pub mod caller;
+pub mod claims;
 pub mod client;
+pub mod client_key;
 pub mod connection;
 pub mod id;
+pub mod label;
 pub mod provider;
 pub mod scope;
 pub mod secret;

@@ -5,11 +5,16 @@
 //! say, as its definition tells.
 
 pub mod answer;
+pub mod assertion;
 pub mod authorize;
+pub mod callback;
+pub mod device;
 pub mod exchange;
 pub mod id_token;
 pub mod identity;
+pub mod json;
 pub mod quirk;
+pub mod refused;
 pub mod rejection;
 pub mod retry_after;
 pub mod revoke;

@@ -8,6 +8,8 @@ use crate::model::subject::Subject;
 pub enum Action<'a> {
     /// End a connection.
     Disconnect(&'a Subject),
+    /// Change what a connection is called, and whether it is meant when a caller names none.
+    Name(&'a Subject),
     /// See that a connection exists and how it stands, never its tokens.
     See(&'a Subject),
     /// Be handed an access token, or make a connect session.
@@ -27,7 +29,7 @@ pub struct Decision {
 /// nobody's token for it.
 #[must_use]
 pub fn decide(caller: &Caller, action: Action<'_>) -> Decision {
-    let (Action::Disconnect(owner) | Action::See(owner) | Action::Use(owner)) = action;
+    let (Action::Disconnect(owner) | Action::Name(owner) | Action::See(owner) | Action::Use(owner)) = action;
     if caller.subject == *owner {
         return Decision { allowed: true, rule: "own" };
     }
@@ -52,6 +54,9 @@ mod tests {
             (false, Action::Use(&own), true),
             (false, Action::See(&own), true),
             (false, Action::Disconnect(&own), true),
+            (false, Action::Name(&own), true),
+            (false, Action::Name(&other), false),
+            (true, Action::Name(&other), false),
             (false, Action::Use(&other), false),
             (false, Action::See(&other), false),
             (false, Action::Disconnect(&other), false),

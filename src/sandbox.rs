@@ -1,10 +1,10 @@
 //! The sandbox: a local authorization server for trying grantd and for testing it.
 //!
-//! It speaks OAuth 2.0 (RFC 6749) with PKCE (RFC 7636), `iss` (RFC 9207), revocation (RFC 7009), metadata (RFC 8414)
-//! and OpenID Connect. It listens on loopback and nowhere else. Each quirk that providers are known for is a switch in
+//! It speaks OAuth 2.0 (RFC 6749) with PKCE (RFC 7636), `iss` (RFC 9207), revocation (RFC 7009), metadata (RFC 8414),
+//! device codes (RFC 8628) and OpenID Connect. It listens on loopback and nowhere else. Each quirk that providers are known for is a switch in
 //! [`Options`]; what goes wrong is in a script of [`Fault`]s; what became of every code and token is in the [`Ledger`].
 //!
-//! Every secret it makes carries a marker: `code_MARK_`, `at_MARK_`, `rt_MARK_`. A test that finds `_MARK_` in a log, a
+//! Every secret it makes carries a marker: `code_MARK_`, `dc_MARK_`, `at_MARK_`, `rt_MARK_`. A test that finds `_MARK_` in a log, a
 //! database or a page has found a leak.
 //!
 //! Two parts: the machine knows what a code, a grant and a token are and what becomes of them; a manner knows how a
@@ -15,6 +15,7 @@ pub mod browser;
 mod definition;
 mod endpoints;
 mod fault;
+mod id_token;
 mod ledger;
 mod machine;
 mod manner;
@@ -37,14 +38,14 @@ use url::Url;
 
 use crate::sandbox::machine::Machine;
 
-pub use self::definition::{definition, public_definition};
+pub use self::definition::{adapted, definition, public_definition};
 pub use self::fault::{BodyKind, Endpoint, Fault, What, When};
 pub use self::ledger::{DoublePresentation, Entry, Fingerprint, GrantId, Kind, Ledger, Secret};
 pub use self::machine::{GrantView, IdTokenFacts, Issued};
-pub use self::manner::Role;
+pub use self::manner::{Mirror, Role, Telling};
 pub use self::options::{
-    DEFAULT_CLIENT, DEFAULT_SECRET, Decision, IssueRefresh, Options, OptionsPatch, Rotation, SandboxClient,
-    SandboxUser, UnknownScopes,
+    DEFAULT_CLIENT, DEFAULT_SECRET, Decision, DeviceSecret, IdTokenFlaw, IssueRefresh, Options, OptionsPatch, Quirks,
+    Rotation, SandboxClient, SandboxUser, UnknownScopes,
 };
 
 /// Why a sandbox does not start.
@@ -93,21 +94,21 @@ impl Sandbox {
             Ok((listener, addr))
         };
         let (listener, addr) = bound.await.map_err(|source| StartError::Bind { addr, source })?;
-        let issuer = format!("http://{addr}");
-        let url = Url::parse(&issuer).expect("a socket address is a host and a port");
-        let machine = Arc::new(Machine::new(options, issuer));
+        let origin = format!("http://{addr}");
+        let url = Url::parse(&origin).expect("a socket address is a host and a port");
+        let machine = Arc::new(Machine::new(options, origin));
         let stop = CancellationToken::new();
         let server = tokio::spawn(wire::serve(listener, Arc::clone(&machine), stop.clone()));
         Ok(Self { machine, url, stop, server: Mutex::new(Some(server)) })
     }
 
-    /// Where it is: `http://127.0.0.1:PORT/`. Its issuer is the same without the last slash.
+    /// Where it is: `http://127.0.0.1:PORT/`.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The issuer, as it stands in ID tokens, metadata and callbacks.
+    /// The issuer, as it stands in callbacks.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.machine.issuer
@@ -134,6 +135,12 @@ impl Sandbox {
         self.machine.state().ledger.clone()
     }
 
+    /// Who may be signed in as.
+    #[must_use]
+    pub fn users(&self) -> Vec<SandboxUser> {
+        self.machine.state().options.users.clone()
+    }
+
     /// All grants, oldest first.
     #[must_use]
     pub fn grants(&self) -> Vec<GrantView> {
@@ -150,6 +157,12 @@ impl Sandbox {
     #[must_use]
     pub fn give(&self, client: &str, sub: &str, scopes: &[&str]) -> Option<Issued> {
         self.machine.give(client, sub, scopes)
+    }
+
+    /// Whether an access token is alive here. Looking stands in the ledger, as every use does.
+    #[must_use]
+    pub fn opens(&self, access_token: &str) -> bool {
+        self.machine.whose(access_token).is_some()
     }
 
     /// Ends all grants of a person, as their account settings would. Tells how many there were.

@@ -14,14 +14,15 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 
+use crate::model::claims::Claims;
 use crate::model::connection::Connection;
-use crate::model::id::{ConnectId, ConnectionId, InstanceId, ProviderId, Version};
+use crate::model::id::{ConnectId, ConnectionId, InstanceId, ProviderId, SlotName, Version};
 use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
+    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
 };
 
 /// Why the store could not do it.
@@ -67,19 +68,33 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a new connect session, as `pending`.
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError>;
 
+    /// Keeps a new connect session, as `opened`, that goes on by a device flow.
+    async fn put_device_session(&self, session: &ConnectSession, opening: &DeviceOpening) -> Result<(), StoreError>;
+
+    /// What the device flow of an opened session is gone on with; `None` if it has none, or has moved on.
+    async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError>;
+
+    /// Every session that goes on by a device flow, expired or not.
+    async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError>;
+
     /// A connect session, unless it is not there. An expired one is returned as it is.
     async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError>;
 
     /// The latest session that has neither ended nor expired and asks for the same: same subject, caller, provider, scopes and
-    /// reconnect. Not one that awaits confirmation: it belongs to a browser, which may be gone, and no other can finish it.
+    /// reconnect. Not one that awaits confirmation: it belongs to a browser, which may be gone, and no other can finish it. Nor
+    /// one that goes on by a device flow, which is a terminal's.
     async fn same_session(&self, like: &ConnectSession, now: Timestamp) -> Result<Option<ConnectSession>, StoreError>;
 
     /// How many sessions of this subject have neither ended nor expired.
     async fn open_sessions(&self, subject: &Subject, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Keeps what the callback will be checked against and moves a pending or opened session to `opened`. An earlier
-    /// opening of the same session is replaced. Says whether there was such a session that has not expired.
+    /// opening of the same session is replaced. Says whether there was such a session that has not expired and does not go on
+    /// by a device flow.
     async fn open_session(&self, id: &ConnectId, opening: &Opening, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// What the callback of an opened session will be checked against. To look only: whoever acts on it has to take it.
+    async fn opening(&self, id: &ConnectId) -> Result<Option<Opening>, StoreError>;
 
     /// Takes the opening that belongs to this digest of a `state`: whoever comes second gets nothing, and so does who comes
     /// after the session has moved on or ended. It may have expired.
@@ -92,8 +107,8 @@ pub trait Store: Send + Sync + 'static {
     /// What an `awaiting_confirmation` session holds.
     async fn pending(&self, id: &ConnectId) -> Result<Option<Pending>, StoreError>;
 
-    /// Ends a session without a connection and returns what it held, so that it can be revoked. `None` if the session had
-    /// already ended.
+    /// Ends a session without a connection and returns what it held, so that it can be revoked; it is kept until it is
+    /// forgotten. `None` if the session had already ended.
     async fn fail_session(
         &self,
         id: &ConnectId,
@@ -101,15 +116,21 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Option<Pending>>, StoreError>;
 
+    /// Wipes what a session held that ended without a connection: nothing more can be done about these grants at the provider.
+    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError>;
+
+    /// Sessions that ended without a connection and still hold something: giving it back has not been finished.
+    async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError>;
+
     /// The sessions that have not ended and whose time is over.
     async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError>;
 
-    /// Forgets sessions that ended before `before`. Returns how many.
+    /// Forgets sessions that ended before `before` and hold nothing. Returns how many.
     async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError>;
 
     /// In one step: ends the session as completed, keeps the connection and its grants, and drops the grants of an
-    /// earlier epoch. A connection keeps its subject, its provider and when it was made; a subject has one connection for
-    /// each account until it is revoked.
+    /// earlier epoch. A connection keeps its subject, its provider, what it is called and when it was made; a subject has one
+    /// connection for each account until it is revoked.
     async fn confirm(&self, confirmed: &ConfirmedConnection, now: Timestamp) -> Result<Confirmed, StoreError>;
 
     // Connections
@@ -134,15 +155,38 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<StoredConnection>, StoreError>;
 
-    /// Ends a connection: state `revoked`, epoch plus one, in one step; returns it revoked, with its grants as they were.
-    /// `None` if it is not there or had been revoked before.
-    async fn revoke(&self, id: &ConnectionId, now: Timestamp) -> Result<Option<StoredConnection>, StoreError>;
+    /// Changes what a connection is called, in one step with the look whether another one answers to it.
+    async fn name(&self, id: &ConnectionId, naming: &Naming) -> Result<Named, StoreError>;
 
-    /// Wipes the grants of a revoked connection, once they have been revoked at the provider.
-    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError>;
+    /// Ends a connection: state `revoked`, epoch plus one, no label and no default, in one step with noting what is to be
+    /// revoked at the provider; returns it revoked, with its grants as they were. `None` if it is not there or had been
+    /// revoked before.
+    async fn revoke(
+        &self,
+        id: &ConnectionId,
+        extent: Extent,
+        now: Timestamp,
+    ) -> Result<Option<StoredConnection>, StoreError>;
+
+    /// Wipes these grants of a revoked connection, once nothing more can be done about them at the provider.
+    async fn forget_grants(&self, id: &ConnectionId, slots: &[SlotName]) -> Result<(), StoreError>;
 
     /// Revoked connections that still have grants: revoking them at the provider has not been finished.
-    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError>;
+    async fn unfinished_revocations(&self) -> Result<Vec<Unfinished>, StoreError>;
+
+    /// As [`arm`](Self::arm), for a connection that is revoked: what the refresh brings is revoked at once and never stored.
+    async fn arm_last(&self, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp)
+    -> Result<Armed, StoreError>;
+
+    /// Ends the lease of a revoked connection's grant: its refresh token was not spent after all.
+    async fn disarm_last(&self, key: &GrantKey, read: Version) -> Result<(), StoreError>;
+
+    /// Keeps what the provider wants to see proven in the next authorization of a connection, in place of what was kept
+    /// before. It is forgotten when the connection is confirmed, or serves again.
+    async fn keep_claims(&self, id: &ConnectionId, claims: &Claims) -> Result<(), StoreError>;
+
+    /// What was kept so.
+    async fn claims(&self, id: &ConnectionId) -> Result<Option<Claims>, StoreError>;
 
     // Refreshing
 

@@ -17,4 +17,5 @@ mod person;
 mod query;
 mod route;
 mod service;
+pub mod tls;
 mod wording;

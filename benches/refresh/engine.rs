@@ -101,7 +101,11 @@ impl Engine {
         let definition = definition(self.sandbox.url());
         let configured = Configured {
             provider: Catalog::read("sandbox.yaml", &definition)?.resolve(&settings)?,
-            client: Client { id: DEFAULT_CLIENT.to_owned(), secret: Some(ClientSecret::new(DEFAULT_SECRET)?) },
+            client: Client {
+                id: DEFAULT_CLIENT.to_owned(),
+                secret: Some(ClientSecret::new(DEFAULT_SECRET)?),
+                key: None,
+            },
             scopes: BTreeMap::new(),
         };
         let providers = BTreeMap::from([(provider(), Arc::new(configured))]);
@@ -145,11 +149,14 @@ impl Engine {
             subject: caller.subject.clone(),
             provider: provider(),
             account: account.clone(),
+            label: None,
+            is_default: false,
             state: State::Active,
             epoch: Epoch(1),
             scopes: scopes.clone(),
             created_at: issued_at,
             confirmed_at: issued_at,
+            given_at: issued_at,
             used_at: Some(issued_at),
         };
         let (slot, version) = (SlotName::main(), first_version(connection.epoch));

@@ -1,5 +1,7 @@
 //! `/v1/connect`: make or reuse a connect session, wait for it, cancel it.
 
+mod steps;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +16,17 @@ use warp::reply::Response;
 use crate::api::input::{Invalid, PURPOSE_MAX, WAIT_MAX, parse, scopes, seconds, text};
 use crate::api::peer::Asker;
 use crate::api::problem::Problem;
-use crate::api::wire::{ConnectBody, SessionBody};
+use crate::api::wire::{ConnectBody, DeviceBody, SessionBody};
 use crate::api::{asker, known, query, query_value, reply};
 use crate::broker::Broker;
 use crate::broker::connect::{ConnectRequest, Prompt};
+use crate::broker::device::DevicePrompt;
 use crate::broker::error::BrokerError;
-use crate::model::id::ConnectId;
+use crate::model::id::{ConnectId, ProviderId};
 use crate::model::session::{ConnectFailure, Progress};
 
 pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    let other = Arc::clone(&broker);
+    let (other, steps) = (Arc::clone(&broker), steps::routes(Arc::clone(&broker)));
     let all = warp::path!("v1" / "connect").and(warp::method()).and(asker()).and(warp::body::stream()).then(
         move |method, asker, body| {
             let broker = Arc::clone(&broker);
@@ -42,7 +45,7 @@ pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), 
             }
         },
     );
-    all.or(one).unify()
+    all.or(one).unify().or(steps).unify()
 }
 
 async fn make<S, B, E>(
@@ -60,15 +63,45 @@ where
     }
     let asker = known(asker)?;
     let body: ConnectBody = parse(&reply::read(body).await?)?;
-    let opens = body.open.unwrap_or(false);
+    let (opens, by_device) = (body.open.unwrap_or(false), body.device.unwrap_or(false));
+    if opens && by_device {
+        return Err(Invalid::field("open", "must not be set with `device`: there is no browser to open").into());
+    }
     let request = request(body)?;
     let fail = |error: BrokerError| Problem::from_broker(error, &broker.registry());
-    let prompt = broker.connect(&asker.caller, request).await.map_err(fail)?;
-    let ticket = match opens {
-        true => Some(broker.ticket(&asker.caller, &prompt.session.id).await.map_err(fail)?),
-        false => None,
+    let body = if by_device {
+        device(broker, broker.connect_device(&asker.caller, request).await.map_err(fail)?)
+    } else {
+        let prompt = broker.connect(&asker.caller, request).await.map_err(fail)?;
+        let ticket = match opens {
+            true => Some(broker.ticket(&asker.caller, &prompt.session.id).await.map_err(fail)?),
+            false => None,
+        };
+        session(broker, prompt, ticket.as_deref())
     };
-    Ok(session(prompt, ticket.as_deref()))
+    let warning = warning(broker, &asker, &body.provider).await.map_err(fail)?;
+    Ok(SessionBody { warning, ..body })
+}
+
+/// What a new consent does to what is connected already, if it does something.
+async fn warning(broker: &Broker, asker: &Asker, provider: &ProviderId) -> Result<Option<String>, BrokerError> {
+    if broker.replaced_by_consent(&asker.caller.subject, provider).await?.is_empty() {
+        return Ok(None);
+    }
+    let registry = broker.registry();
+    Ok(registry.providers.get(provider).and_then(|configured| configured.provider.consent_warning()))
+}
+
+fn device(broker: &Broker, begun: DevicePrompt) -> SessionBody {
+    let body = session(broker, begun.prompt, None);
+    let device = DeviceBody {
+        user_code: body.user_code.clone(),
+        verification_uri: begun.verification_uri,
+        verification_uri_complete: begun.verification_uri_complete,
+        interval: begun.interval.as_secs(),
+        expires_at: begun.expires_at.as_secs(),
+    };
+    SessionBody { device: Some(device), proof: Some(begun.proof), ..body }
 }
 
 async fn show(
@@ -80,7 +113,7 @@ async fn show(
     let asker = known(asker)?;
     let wait = wait(&query)?;
     match broker.session(&asker.caller, id, wait).await {
-        Ok(prompt) => Ok(session(prompt, None)),
+        Ok(prompt) => Ok(session(broker, prompt, None)),
         Err(error) => Err(Problem::from_broker(error, &broker.registry())),
     }
 }
@@ -116,17 +149,24 @@ fn wait(query: &str) -> Result<Duration, Invalid> {
     seconds("wait", given, Duration::ZERO, WAIT_MAX)
 }
 
-fn session(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
+fn session(broker: &Broker, prompt: Prompt, ticket: Option<&str>) -> SessionBody {
+    let registry = broker.registry();
+    let configured = registry.providers.get(&prompt.session.provider);
+    let device_flow = configured.is_some_and(|configured| configured.provider.endpoints.device.is_some());
+    SessionBody { device_flow, ..written(prompt, ticket) }
+}
+
+fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
     let browser_url = ticket.map(|ticket| {
         let mut url = prompt.connect_url.clone();
         url.query_pairs_mut().append_pair("ticket", ticket);
         url
     });
     let session = prompt.session;
-    let (account, connection) = match &session.progress {
-        Progress::AwaitingConfirmation { account, .. } => (Some(account.clone()), None),
-        Progress::Completed { account, connection } => (Some(account.clone()), Some(connection.clone())),
-        Progress::Pending | Progress::Opened | Progress::Failed(_) => (None, None),
+    let (account, granted, connection) = match &session.progress {
+        Progress::AwaitingConfirmation { account, granted } => (Some(account.clone()), Some(granted.clone()), None),
+        Progress::Completed { account, connection } => (Some(account.clone()), None, Some(connection.clone())),
+        Progress::Pending | Progress::Opened | Progress::Failed(_) => (None, None, None),
     };
     SessionBody {
         connect_id: session.id,
@@ -137,9 +177,15 @@ fn session(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
         browser_url,
         connect_expires_at: session.expires_at.as_secs(),
         user_code: session.user_code,
+        warning: None,
         scopes: session.scopes,
         account,
+        granted,
         connection,
+        device_flow: false,
+        device: None,
+        authorize: None,
+        proof: None,
     }
 }
 
@@ -173,17 +219,17 @@ mod tests {
 
     #[test]
     fn the_ticket_is_in_the_browsers_link_and_in_no_other() {
-        let body = session(prompt(Progress::Pending), Some("a&b"));
+        let body = written(prompt(Progress::Pending), Some("a&b"));
         let link = body.browser_url.as_ref().map(ToString::to_string);
         assert_eq!(link.as_deref(), Some("http://localhost:8717/connect/cn_1?ticket=a%26b"));
         assert_eq!(body.connect_url.query(), None);
-        assert!(session(prompt(Progress::Pending), None).browser_url.is_none());
+        assert!(written(prompt(Progress::Pending), None).browser_url.is_none());
     }
 
     #[test]
     fn a_completed_session_names_the_account_and_the_connection() {
         let account = Account { id: "1".to_owned(), name: "octocat".to_owned() };
-        let body = session(
+        let body = written(
             prompt(Progress::Completed { connection: "cx_1".parse().unwrap(), account: account.clone() }),
             None,
         );

@@ -1,26 +1,30 @@
-//! `/v1/connections`: list, show, disconnect.
+//! `/v1/connections`: list, show, name, disconnect.
 
 use std::sync::Arc;
 
+use bytes::Buf;
+use futures_util::Stream;
 use http::Method;
 use warp::Filter;
 use warp::reject::Rejection;
 use warp::reply::Response;
 
-use crate::api::input::Invalid;
+use crate::api::input::{Invalid, parse};
 use crate::api::peer::Asker;
 use crate::api::problem::Problem;
-use crate::api::wire::{ConnectionBody, ConnectionsBody, DisconnectBody, SlotBody};
+use crate::api::wire::{ConnectionBody, ConnectionsBody, DisconnectBody, NamingBody, PartedBody, SlotBody};
 use crate::api::{asker, known, query, query_value, reply};
 use crate::broker::Broker;
-use crate::broker::disconnect::Upstream;
-use crate::broker::error::BrokerError;
+use crate::broker::disconnect::Disconnected;
 use crate::broker::look::Look;
+use crate::broker::revocation::{Fate, Upstream};
 use crate::model::connection::State;
-use crate::model::id::ConnectionId;
+use crate::model::id::{ConnectionId, SlotName};
+use crate::model::label::Label;
+use crate::model::provider::RevokeReach;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
-use crate::store::records::{Grant, StoredConnection};
+use crate::store::records::{Extent, Grant, Naming, StoredConnection};
 
 pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     let other = Arc::clone(&broker);
@@ -35,24 +39,28 @@ pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), 
             }
         },
     );
-    let one = warp::path!("v1" / "connections" / ConnectionId).and(warp::method()).and(asker()).then(
-        move |id: ConnectionId, method, asker| {
+    let one = warp::path!("v1" / "connections" / ConnectionId)
+        .and(warp::method())
+        .and(asker())
+        .and(query())
+        .and(warp::body::stream())
+        .then(move |id: ConnectionId, method, asker, query: String, body| {
             let broker = Arc::clone(&other);
             async move {
                 match method {
                     Method::GET | Method::HEAD => reply::answer(show(&broker, &id, asker).await),
-                    Method::DELETE => reply::answer(disconnect(&broker, id, asker).await),
-                    _ => Problem::method_not_allowed("GET, HEAD, DELETE").into_response(),
+                    Method::DELETE => reply::answer(disconnect(&broker, id, asker, &query).await),
+                    Method::PATCH => reply::answer(name(&broker, &id, asker, body).await),
+                    _ => Problem::method_not_allowed("GET, HEAD, DELETE, PATCH").into_response(),
                 }
             }
-        },
-    );
+        });
     all.or(one).unify()
 }
 
 async fn list(broker: &Arc<Broker>, asker: Option<Asker>, query: &str) -> Result<ConnectionsBody, Problem> {
     let asker = known(asker)?;
-    let everybody = everybody(query)?;
+    let everybody = flag(query, "all")?;
     let listed = broker.connections(&asker.caller, everybody).await;
     let looks = listed.map_err(|error| Problem::from_broker(error, &broker.registry()))?;
     let hold = broker.standing_hold().await;
@@ -72,20 +80,67 @@ async fn show(broker: &Arc<Broker>, id: &ConnectionId, asker: Option<Asker>) -> 
     }
 }
 
-async fn disconnect(broker: &Arc<Broker>, id: ConnectionId, asker: Option<Asker>) -> Result<DisconnectBody, Problem> {
+async fn name<S, B, E>(
+    broker: &Arc<Broker>,
+    id: &ConnectionId,
+    asker: Option<Asker>,
+    body: S,
+) -> Result<ConnectionBody, Problem>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
     let asker = known(asker)?;
-    let fail = |error: BrokerError| Problem::from_broker(error, &broker.registry());
-    // Read first: afterwards nobody can say at which provider it was.
-    let stored = broker.connection(&asker.caller, &id).await.map_err(fail)?.stored;
-    let upstream = broker.disconnect(&asker.caller, &id).await.map_err(fail)?;
-    let registry = broker.registry();
-    let configured = registry.providers.get(&stored.connection.provider);
-    let manual_url = configured.and_then(|configured| configured.provider.revoke_manual_url.clone());
-    Ok(DisconnectBody {
-        connection: id,
+    let naming = naming(parse(&reply::read(body).await?)?)?;
+    match broker.name(&asker.caller, id, &naming).await {
+        Ok(look) => Ok(connection(&look, asker.caller.admin)),
+        Err(error) => Err(Problem::from_broker(error, &broker.registry())),
+    }
+}
+
+fn naming(body: NamingBody) -> Result<Naming, Invalid> {
+    let NamingBody { label, default } = body;
+    if label.is_none() && default.is_none() {
+        return Err(Invalid {
+            field: None,
+            why: "there is nothing to change: expected `label` or `default`".to_owned(),
+        });
+    }
+    let read = |text: String| text.parse::<Label>().map_err(|error| Invalid::field("label", error.to_string()));
+    let label = label.map(|label| label.map(read).transpose()).transpose()?;
+    Ok(Naming { label, is_default: default })
+}
+
+async fn disconnect(
+    broker: &Arc<Broker>,
+    id: ConnectionId,
+    asker: Option<Asker>,
+    query: &str,
+) -> Result<DisconnectBody, Problem> {
+    let asker = known(asker)?;
+    let extent = if flag(query, "wider")? { Extent::Wider } else { Extent::Alone };
+    let ended = broker.disconnect(&asker.caller, &id, extent).await;
+    ended.map(|ended| parted(id, ended)).map_err(|error| Problem::from_broker(error, &broker.registry()))
+}
+
+fn parted(connection: ConnectionId, ended: Disconnected) -> DisconnectBody {
+    let Disconnected { parting, reach, manual_url, .. } = ended;
+    let upstream = parting.upstream();
+    let reach = reach.filter(|_| upstream == Upstream::Revoked);
+    let is_all_gone = upstream == Upstream::Revoked && parting.wider.is_none_or(|wider| wider == Upstream::Revoked);
+    DisconnectBody {
+        connection,
         upstream: word(upstream).into(),
-        manual_url: manual_url.filter(|_| upstream != Upstream::Revoked),
-    })
+        reach: reach.map(|reach| reach.as_str().into()),
+        slots: parting.fates.into_iter().map(slot_parted).collect(),
+        wider: parting.wider.map(|wider| word(wider).into()),
+        // What takes one token back leaves the app in the person's list.
+        manual_url: manual_url.filter(|_| !is_all_gone || reach == Some(RevokeReach::Token)),
+    }
+}
+
+fn slot_parted((slot, fate): (SlotName, Fate)) -> PartedBody {
+    PartedBody { slot, upstream: word(fate.upstream()).into(), because: fate.as_str().into() }
 }
 
 const fn word(upstream: Upstream) -> &'static str {
@@ -96,11 +151,12 @@ const fn word(upstream: Upstream) -> &'static str {
     }
 }
 
-fn everybody(query: &str) -> Result<bool, Invalid> {
-    match query_value(query, "all").as_deref() {
+/// A switch in the query; it is off unless it is said to be on.
+fn flag(query: &str, name: &str) -> Result<bool, Invalid> {
+    match query_value(query, name).as_deref() {
         None | Some("false" | "0") => Ok(false),
         Some("true" | "1" | "") => Ok(true),
-        Some(_) => Err(Invalid::field("all", "must be `true` or `false`")),
+        Some(_) => Err(Invalid::field(name, "must be `true` or `false`")),
     }
 }
 
@@ -115,6 +171,8 @@ fn connection(look: &Look, admin: bool) -> ConnectionBody {
         id: connection.id.clone(),
         provider: connection.provider.clone(),
         account: connection.account.clone(),
+        label: connection.label.as_ref().map(ToString::to_string),
+        default: connection.is_default,
         state: connection.state.as_str().into(),
         reason,
         scopes: granted,
@@ -144,15 +202,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_is_asked_for_in_so_many_words() {
+    fn a_switch_is_set_in_so_many_words() {
         for (query, expected) in [
             ("", Some(false)),
             ("all", Some(true)),
             ("all=true", Some(true)),
+            ("all=1", Some(true)),
             ("all=false", Some(false)),
             ("all=yes", None),
         ] {
-            assert_eq!(everybody(query).ok(), expected, "{query}");
+            assert_eq!(flag(query, "all").ok(), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_left_out_stays_and_null_takes_it_away() {
+        let read = |body: &str| naming(parse(body.as_bytes())?);
+        let label = |text: &str| Some(Some(text.parse::<Label>().unwrap()));
+        for (body, expected) in [
+            (r#"{"label":"work"}"#, Naming { label: label("work"), is_default: None }),
+            (r#"{"label":null}"#, Naming { label: Some(None), is_default: None }),
+            (r#"{"default":true}"#, Naming { label: None, is_default: Some(true) }),
+            (r#"{"label":"é 1","default":false}"#, Naming { label: label("é 1"), is_default: Some(false) }),
+        ] {
+            assert_eq!(read(body).unwrap(), expected, "{body}");
+        }
+        for (body, field) in [
+            ("{}", None),
+            (r#"{"default":null}"#, None),
+            (r#"{"label":""}"#, Some("label")),
+            (r#"{"label":" x"}"#, Some("label")),
+            (r#"{"label":7}"#, Some("label")),
+            (r#"{"label":"a","label":"b"}"#, None),
+            (r#"{"label":"cx_h1cE3mIrDmSyQ2u0oWvZ5g"}"#, Some("label")),
+            (r#"{"default":"yes"}"#, Some("default")),
+        ] {
+            assert_eq!(read(body).unwrap_err().field.as_deref(), field, "{body}");
         }
     }
 }

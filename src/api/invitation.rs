@@ -3,15 +3,19 @@
 use crate::api::wire::{ElicitationBody, ProblemBody};
 use crate::broker::connect::Prompt;
 
-/// Puts the connect session into a problem. `provider` is what people call it.
-pub(super) fn add(body: &mut ProblemBody, prompt: &Prompt, provider: &str) {
+/// Puts the connect session into a problem. `provider` is what people call it, `warning` what they should know before.
+pub(super) fn add(body: &mut ProblemBody, prompt: &Prompt, provider: &str, warning: Option<String>) {
     let Prompt { session, connect_url } = prompt;
     body.elicitation = Some(ElicitationBody {
         mode: "url".into(),
         elicitation_id: session.id.clone(),
         url: connect_url.clone(),
-        message: message(prompt, provider),
+        message: match &warning {
+            Some(warning) => format!("{} {warning}", message(prompt, provider)),
+            None => message(prompt, provider),
+        },
     });
+    body.warning = warning;
     body.connect_id = Some(session.id.clone());
     body.connect_url = Some(connect_url.clone());
     body.connect_expires_at = Some(session.expires_at.as_secs());

@@ -7,12 +7,13 @@ use http::{HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use crate::api::input::Invalid;
-use crate::api::wire::ProblemBody;
+use crate::api::wire::{AccountBody, ProblemBody};
 use crate::api::{invitation, reply};
 use crate::broker::connect::Prompt;
-use crate::broker::error::BrokerError;
+use crate::broker::error::{BrokerError, PageError};
 use crate::broker::registry::Registry;
 use crate::model::id::{ProviderId, RequestId};
+use crate::model::provider::Provider;
 use crate::store::StoreError;
 
 /// How soon to ask again when nobody knows better.
@@ -119,9 +120,9 @@ impl Problem {
     pub fn from_broker(error: BrokerError, registry: &Registry) -> Self {
         match error {
             BrokerError::AccountAmbiguous { accounts } => {
-                let mut problem =
-                    Self::person("account_ambiguous", "Several accounts are connected: name one as `account`.");
-                problem.body.accounts = Some(accounts);
+                let why = "Several accounts are meant: name one as `account`, or make one the default.";
+                let mut problem = Self::person("account_ambiguous", why);
+                problem.body.accounts = Some(accounts.into_iter().map(AccountBody::of).collect());
                 problem
             }
             BrokerError::ConnectionRequired { provider, prompt } => {
@@ -156,7 +157,24 @@ impl Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests: try again later.")
                     .with(Header::RetryAfter(retry_after))
             }
+            BrokerError::LabelTaken => Self::from(Invalid::field("label", "another of your accounts answers to it")),
+            BrokerError::NoDeviceCode { retry_after } => {
+                let why = "The provider gave no code to enter now.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", why)
+                    .with(Header::RetryAfter(retry_after))
+            }
+            BrokerError::NoDeviceFlow => {
+                Self::from(Invalid::field("device", "cannot be asked for: this provider has no device flow"))
+            }
             BrokerError::NotFound => Self::not_found(),
+            BrokerError::NoWiderRevocation => {
+                Self::from(Invalid::field("wider", "this provider has no way to take back more than this connection"))
+            }
+            BrokerError::NoWayBack(unusable) => {
+                let mut problem = Self::new(StatusCode::BAD_GATEWAY, "provider_error", "").because("redirect_uri");
+                problem.body.error_description = format!("Nobody can connect: {unusable}").into();
+                problem
+            }
             BrokerError::ProviderError { code } => {
                 let why = "The provider refused grantd's registration: an operator has to correct it.";
                 let mut problem = Self::new(StatusCode::BAD_GATEWAY, "provider_error", why);
@@ -193,6 +211,28 @@ impl Problem {
                 "No such provider is configured; `GET /v1/providers` lists those that are.",
             ),
             BrokerError::UnknownSlot => Self::from(Invalid::field("slot", "is not one of this provider's")),
+        }
+    }
+
+    /// Why a step of a connect session over the socket was not taken.
+    #[must_use]
+    pub fn from_session(error: PageError) -> Self {
+        match error {
+            PageError::Internal => Self::internal(),
+            PageError::NoWayBack => {
+                let why = "The provider would send nobody back to this address: see `grantd provider show`.";
+                Self::new(StatusCode::BAD_GATEWAY, "provider_error", why).because("redirect_uri")
+            }
+            PageError::NotFound | PageError::OtherPerson => Self::not_found(),
+            PageError::OtherBrowser => Self::new(
+                StatusCode::FORBIDDEN,
+                "wrong_proof",
+                "This is not the proof that the session was begun with.",
+            ),
+            PageError::Used => {
+                let why = "The session has moved on or ended, or the answer was used before: look at the session.";
+                Self::new(StatusCode::GONE, "already_used", why)
+            }
         }
     }
 
@@ -234,11 +274,12 @@ impl Problem {
 
     fn at(mut self, provider: ProviderId, prompt: Option<&Prompt>, registry: &Registry) -> Self {
         if let Some(prompt) = prompt {
-            let name = registry
-                .providers
-                .get(&provider)
-                .map_or(provider.as_str(), |configured| configured.provider.name.as_str());
-            invitation::add(&mut self.body, prompt, name);
+            let known = registry.providers.get(&provider).map(|configured| &configured.provider);
+            let name = known.map_or(provider.as_str(), |provider| provider.name.as_str());
+            // What has no connection yet has nothing that a consent could replace.
+            let connected = self.body.error != "connection_required";
+            let warning = known.filter(|_| connected).and_then(Provider::consent_warning);
+            invitation::add(&mut self.body, prompt, name, warning);
         }
         self.body.provider = Some(provider);
         self
@@ -269,6 +310,7 @@ mod tests {
     use super::*;
     use crate::model::connection::{Account, ReconnectReason};
     use crate::model::id::ConnectId;
+    use crate::model::provider::redirect::Unusable;
     use crate::model::scope::ScopeSet;
     use crate::model::session::{ConnectSession, Progress};
     use crate::model::subject::Subject;
@@ -304,6 +346,10 @@ mod tests {
         Account { id: "1".to_owned(), name: "octocat".to_owned() }
     }
 
+    fn unusable() -> Box<Unusable> {
+        Box::new(Unusable { why: "It needs https.".to_owned(), next: "Set it.".to_owned(), instead: None })
+    }
+
     fn problem(error: BrokerError) -> Problem {
         Problem::from_broker(error, &registry())
     }
@@ -333,6 +379,7 @@ mod tests {
             (BrokerError::Internal, 500, "internal_error"),
             (BrokerError::Limited { retry_after }, 429, "rate_limited"),
             (BrokerError::NotFound, 404, "not_found"),
+            (BrokerError::NoWayBack(unusable()), 502, "provider_error"),
             (BrokerError::ProviderError { code: "invalid_client" }, 502, "provider_error"),
             (BrokerError::ProviderTimeout, 504, "provider_timeout"),
             (BrokerError::ProviderUnavailable { retry_after }, 503, "provider_unavailable"),
@@ -367,6 +414,14 @@ mod tests {
                 "message": "issue-bot wants to use github (repo). Check that the page shows WDJB-MJHT.",
             })
         );
+    }
+
+    #[test]
+    fn who_cannot_be_sent_back_is_not_invited_and_the_operator_is_told_what_to_change() {
+        let json = serde_json::to_value(problem(BrokerError::NoWayBack(unusable())).body()).unwrap();
+        assert_eq!(json["reason"], "redirect_uri");
+        assert_eq!(json["error_description"], "Nobody can connect: It needs https. Set it.");
+        assert!(json.get("connect_url").is_none() && json.get("elicitation").is_none(), "{json}");
     }
 
     #[test]

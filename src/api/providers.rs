@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use crate::api::peer::Asker;
 use crate::api::problem::Problem;
-use crate::api::wire::{ProviderBody, ProvidersBody, ReleaseBody};
+use crate::api::wire::{ProviderBody, ProvidersBody, ReleaseBody, WiderBody};
 use crate::api::{asker, known, reply};
 use crate::broker::Broker;
 use crate::broker::health::Released;
@@ -47,6 +47,11 @@ fn list(broker: &Broker, asker: Option<Asker>) -> Result<ProvidersBody, Problem>
             id: id.clone(),
             name: configured.provider.name.clone(),
             scopes: configured.scopes.clone(),
+            revoke: configured.provider.revoke.as_ref().map(|rules| rules.reach.as_str().into()),
+            revoke_wider: configured.provider.revoke_wider.as_ref().map(|rules| WiderBody {
+                reach: rules.reach.as_str().into(),
+                takes: rules.takes.clone().unwrap_or_default(),
+            }),
             state: health.state.as_str().into(),
             since: detail(health.since),
             until: detail(health.until),

@@ -2,24 +2,30 @@
 //!
 //! The API only ever grows: unknown fields are ignored in both directions. Times are whole seconds since the Unix epoch.
 
+mod proof;
+mod session;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
+use crate::broker::account::Choice;
 use crate::model::connection::Account;
 use crate::model::id::{CallerName, ConnectId, ConnectionId, ProviderId, SlotName, TokenId};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::AccessToken;
 use crate::model::subject::Subject;
 
+pub use self::session::{AuthorizeBody, CallbackBody, ConfirmBody, ConnectBody, DeviceBody, SessionBody};
+
 /// The body of `POST /v1/token`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TokenBody {
     /// Which provider.
     pub provider: ProviderId,
-    /// Which account there, by id or name; may be left out while there is only one.
+    /// Which account there, by id, name or label; may be left out while there is only one, or a default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// Which of the connection's grants, where it holds several.
@@ -57,55 +63,6 @@ pub struct TokenReply {
     pub expires_in: Option<u64>,
 }
 
-/// The body of `POST /v1/connect`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ConnectBody {
-    /// Which provider.
-    pub provider: ProviderId,
-    /// Scopes besides the configured ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<ScopeSet>,
-    /// The connection to connect again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reconnect: Option<ConnectionId>,
-    /// What it is for, in the caller's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub purpose: Option<String>,
-    /// Whether the caller opens a browser itself and wants the link that proves it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub open: Option<bool>,
-}
-
-/// A connect session, in the same words as the 409 that may have brought it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct SessionBody {
-    /// Its name.
-    pub connect_id: ConnectId,
-    /// At which provider.
-    pub provider: ProviderId,
-    /// How far it has come; more words may follow.
-    pub status: Cow<'static, str>,
-    /// Whether nothing can happen any more.
-    pub done: bool,
-    /// The page for the person.
-    pub connect_url: Url,
-    /// The same page with a one-time proof of who opens it. Never show, log or send it: open it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub browser_url: Option<Url>,
-    /// When the session ends by itself.
-    pub connect_expires_at: i64,
-    /// The code that the page shows too.
-    pub user_code: String,
-    /// What will be asked for.
-    pub scopes: ScopeSet,
-    /// The account, once it has come back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account: Option<Account>,
-    /// The connection, once it serves.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connection: Option<ConnectionId>,
-}
-
 /// The answer of `GET /v1/connections`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ConnectionsBody {
@@ -125,6 +82,12 @@ pub struct ConnectionBody {
     pub provider: ProviderId,
     /// Which account there.
     pub account: Account,
+    /// What its subject calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Whether it is meant when a caller names no account.
+    #[serde(default)]
+    pub default: bool,
     /// How it stands; more words may follow.
     pub state: Cow<'static, str>,
     /// Why a person has to act, if one has to.
@@ -170,16 +133,48 @@ pub struct SlotBody {
     pub renew_at: Option<i64>,
 }
 
+/// The body of `PATCH /v1/connections/{id}`. What is left out stays as it is.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct NamingBody {
+    /// The label it gets: 1 to 64 visible characters; `null` takes it away.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub label: Option<Option<String>>,
+    /// Whether it is the default at its provider from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<bool>,
+}
+
 /// The answer of `DELETE /v1/connections/{id}`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DisconnectBody {
     /// The connection that is no more.
     pub connection: ConnectionId,
-    /// `revoked`, `by_hand` or `pending`.
+    /// `revoked`, `by_hand` or `pending`: the worst of its slots.
     pub upstream: Cow<'static, str>,
-    /// Where a person takes the grant back by hand.
+    /// What the provider took back, if it took back all: `token`, `grant`, `client` or `project`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Cow<'static, str>>,
+    /// What became of each grant.
+    #[serde(default)]
+    pub slots: Vec<PartedBody>,
+    /// What became of the wider revocation, if it was asked for: `revoked`, `by_hand` or `pending`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wider: Option<Cow<'static, str>>,
+    /// Where a person takes back what is left by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manual_url: Option<Url>,
+}
+
+/// What became of one grant at the provider.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PartedBody {
+    /// Its slot.
+    pub slot: SlotName,
+    /// `revoked`, `by_hand` or `pending`.
+    pub upstream: Cow<'static, str>,
+    /// Why, in a stable word; more words may follow.
+    pub because: Cow<'static, str>,
 }
 
 /// The answer of `GET /v1/providers`.
@@ -198,6 +193,12 @@ pub struct ProviderBody {
     pub name: String,
     /// The grants a connection holds, and what is asked for when nobody says more.
     pub scopes: BTreeMap<SlotName, ScopeSet>,
+    /// What disconnecting takes back there by itself, `token` or `grant`; absent if a person has to do it by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke: Option<Cow<'static, str>>,
+    /// What it takes back when a person asks for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_wider: Option<WiderBody>,
     /// How it is doing: `ok`, `registration_refused`, `frozen`, `unreachable` or `throttled`; more words may follow.
     pub state: Cow<'static, str>,
     /// Since when, if something is wrong; only for administrators.
@@ -206,6 +207,15 @@ pub struct ProviderBody {
     /// When it is tried again, if that is known; only for administrators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
+}
+
+/// How much a provider takes back when a person asks for more than one connection.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct WiderBody {
+    /// `client` or `project`.
+    pub reach: Cow<'static, str>,
+    /// What else goes, in a sentence.
+    pub takes: String,
 }
 
 /// The answer of `POST /v1/providers/{id}/release`.
@@ -319,7 +329,7 @@ pub struct ProblemBody {
     pub account: Option<Account>,
     /// Which accounts there are to choose from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub accounts: Option<Vec<Account>>,
+    pub accounts: Option<Vec<AccountBody>>,
     /// What the grant does not cover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_scopes: Option<ScopeSet>,
@@ -335,9 +345,35 @@ pub struct ProblemBody {
     /// The code that the page shows too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_code: Option<String>,
+    /// What a person should know before they agree again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The same as an MCP server can send it on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elicitation: Option<ElicitationBody>,
+}
+
+/// One of several accounts, with everything it can be told by.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct AccountBody {
+    /// The provider's id.
+    pub id: String,
+    /// What a person calls it at the provider.
+    pub name: String,
+    /// What its subject calls it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The connection.
+    pub connection: ConnectionId,
+}
+
+impl AccountBody {
+    /// As the broker tells it.
+    #[must_use]
+    pub fn of(choice: Choice) -> Self {
+        let Choice { account, label, connection } = choice;
+        Self { id: account.id, name: account.name, label: label.map(|label| label.to_string()), connection }
+    }
 }
 
 /// An MCP elicitation in URL mode, ready to be sent.
@@ -356,4 +392,9 @@ pub struct ElicitationBody {
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<AccessToken, D::Error> {
     AccessToken::new(String::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
+/// A field that is there, be it `null`.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }

@@ -12,34 +12,15 @@ use crate::broker::renew::granted_scopes;
 use crate::broker::vault::Owner;
 use crate::model::id::{ConnectId, ProviderId};
 use crate::model::scope::ScopeSet;
-use crate::model::secret::AuthorizationCode;
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::time::Timestamp;
 use crate::oauth::answer::TokenAnswer;
 use crate::oauth::authorize;
+pub use crate::oauth::callback::{Callback, CallbackAnswer};
 use crate::oauth::exchange::{self, As};
 use crate::oauth::identity;
 use crate::oauth::rejection::{Refusal, Rejection, classify};
 use crate::store::records::{Opening, Pending, PendingGrant};
-
-/// The query of a callback, nothing of it trusted yet. It is not printed: the `state` is worth as much as the code.
-pub struct Callback {
-    /// What should be the `state` that was sent.
-    pub state: String,
-    /// What the provider says.
-    pub answer: CallbackAnswer,
-    /// Who says so (RFC 9207).
-    pub iss: Option<String>,
-}
-
-/// What a provider says in a callback.
-#[derive(Debug)]
-pub enum CallbackAnswer {
-    /// A code to redeem.
-    Code(AuthorizationCode),
-    /// An error code, to be matched and never to be shown.
-    Error(String),
-}
 
 impl Broker {
     /// Takes a callback. The session it belongs to is returned whatever became of it; its page tells.
@@ -84,12 +65,21 @@ impl Broker {
             Some(configured) => self.redeem(configured, &session, &opening, callback).await,
             None => Err(ConnectFailure::Misconfigured),
         };
+        self.conclude(&session, outcome).await
+    }
+
+    /// Keeps what came for the person to confirm, or ends the session.
+    pub(super) async fn conclude(
+        &self,
+        session: &ConnectSession,
+        outcome: Result<Pending, ConnectFailure>,
+    ) -> Result<(), PageError> {
         match outcome {
-            Ok(pending) => self.hold(&session, pending).await,
+            Ok(pending) => self.hold(session, pending).await,
             Err(failure) => {
                 info!(connect.id = %session.id, provider.id = %session.provider, failure = failure.as_str(),
                     "Connecting {} ended without a connection", session.provider);
-                self.end_session(&session, failure).await?;
+                self.end_session(session, failure).await?;
                 Ok(())
             }
         }
@@ -125,31 +115,32 @@ impl Broker {
         };
         let sent_at = self.clock.now();
         let http = self.egress.to(provider);
-        let whom = As { provider, client: &configured.client };
-        let answer =
-            exchange::redeem(whom, code, verifier, &opening.redirect_uri, &http).await.map_err(|rejection| {
-                warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {rejection}");
-                failure_of(&rejection)
-            })?;
-        self.identify(configured, session, opening, answer, sent_at).await
+        let whom = As { provider, client: &configured.client, now: sent_at };
+        let answer = match exchange::redeem(whom, code, verifier, &opening.redirect_uri, &http).await {
+            Ok(answer) => answer,
+            Err(refused) => {
+                warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {refused}");
+                if let (Some(connection), Some(claims)) = (&session.reconnect, &refused.claims) {
+                    self.keep_claims(connection, claims).await;
+                }
+                return Err(failure_of(&refused.rejection));
+            }
+        };
+        self.identify(configured, session, (opening.nonce.as_deref(), opening.browser), answer, sent_at).await
     }
 
-    async fn identify(
+    /// Finds out whose account came, by the `nonce` that was sent, for whoever has the proof of this digest.
+    pub(super) async fn identify(
         &self,
         configured: &Configured,
         session: &ConnectSession,
-        opening: &Opening,
+        (nonce, browser): (Option<&str>, [u8; 32]),
         answer: TokenAnswer,
         sent_at: Timestamp,
     ) -> Result<Pending, ConnectFailure> {
         let provider = &configured.provider;
         let http = self.egress.to(provider);
-        let asked = identity::Asked {
-            provider,
-            client_id: &configured.client.id,
-            nonce: opening.nonce.as_deref(),
-            now: self.clock.now(),
-        };
+        let asked = identity::Asked { provider, client_id: &configured.client.id, nonce, now: self.clock.now() };
         let account = identity::of(asked, &answer, &http).await;
         let owner = Owner::session(session);
         let grants: Vec<PendingGrant> = answer
@@ -169,12 +160,12 @@ impl Broker {
             Ok(account) => Ok(Pending {
                 account,
                 granted: grants.iter().fold(ScopeSet::default(), |all, grant| all.union(&grant.scopes)),
-                browser: opening.browser,
+                browser,
                 grants,
             }),
             Err(error) => {
                 warn!(connect.id = %session.id, provider.id = %provider.id, "Cannot tell whose account came back: {error}");
-                self.revoke_pending(session, &grants).await;
+                self.revoke_pending(session, None, &grants).await;
                 Err(ConnectFailure::Identity)
             }
         }
@@ -188,7 +179,7 @@ impl Broker {
             info!(connect.id = %session.id, provider.id = %session.provider, "An account at {} waits to be confirmed", session.provider);
             return Ok(());
         }
-        self.revoke_pending(session, &pending.grants).await;
+        self.revoke_pending(session, Some(&pending.account), &pending.grants).await;
         held?;
         Err(PageError::Used)
     }
@@ -201,7 +192,7 @@ fn refused(configured: &Configured, code: &str) -> ConnectFailure {
     failure_of(&classify(&configured.provider, &refusal))
 }
 
-fn failure_of(rejection: &Rejection) -> ConnectFailure {
+pub(super) fn failure_of(rejection: &Rejection) -> ConnectFailure {
     match rejection {
         Rejection::Ambiguous(_) | Rejection::Retry { .. } | Rejection::Unsent(_) => ConnectFailure::Provider,
         Rejection::Consent { .. } | Rejection::Restart { .. } => ConnectFailure::Restart,

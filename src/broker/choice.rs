@@ -1,10 +1,13 @@
 //! Which grant a token request means, and what is to be done with it: pure, and all of the hot path that decides.
 
+use std::sync::Arc;
+
 use crate::broker::cache::{Held, HeldGrant, Shelf};
 use crate::broker::renew::{Landed, NotRenewed};
 use crate::broker::token::TokenRequest;
 use crate::model::connection::{ReconnectReason, State};
 use crate::model::provider::Provider;
+use crate::model::provider::rules::RefreshRules;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
 use crate::model::token::Freshness;
@@ -12,7 +15,7 @@ use crate::model::token::Freshness;
 /// What is lacking before there can be a token.
 #[derive(Debug)]
 pub enum Lack<'s> {
-    /// Several accounts are connected, and the request names none.
+    /// Several accounts are connected, and the request names none; or several answer to the name.
     AccountAmbiguous,
     /// What is stored of the grant does not open.
     Damaged,
@@ -46,16 +49,26 @@ pub fn choose<'s>(
     if missing.is_empty() { Ok((held, grant)) } else { Err(Lack::Scopes(held, missing)) }
 }
 
+/// The connection that answers to `account`; or, where none is named, the default, or else the only one. Two that answer are
+/// never guessed at.
 fn connection<'s>(request: &TokenRequest, shelf: &'s Shelf) -> Result<&'s Held, Lack<'s>> {
-    let mut matching = shelf
-        .iter()
-        .filter(|held| request.account.as_ref().is_none_or(|selector| held.connection.account.answers_to(selector)));
-    match (matching.next(), matching.next()) {
+    let mut meant = meant(request, shelf);
+    match (meant.next(), meant.next()) {
         (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) if request.account.is_none() => {
+            shelf.iter().find(|held| held.connection.is_default).map(Arc::as_ref).ok_or(Lack::AccountAmbiguous)
+        }
         (Some(_), Some(_)) => Err(Lack::AccountAmbiguous),
         (None, _) if shelf.is_empty() => Err(Lack::NotConnected),
         (None, _) => Err(Lack::UnknownAccount),
     }
+}
+
+/// Those that answer to the account that is named; all of them where none is.
+pub fn meant<'s>(request: &TokenRequest, shelf: &'s Shelf) -> impl Iterator<Item = &'s Held> {
+    let selector = request.account.as_deref();
+    let answers = move |held: &&Held| selector.is_none_or(|selector| held.connection.answers_to(selector));
+    shelf.iter().map(Arc::as_ref).filter(answers)
 }
 
 /// The grant of the slot that is named, or else of the first slot of the provider that was granted at all.
@@ -95,12 +108,22 @@ pub enum Failure {
 
 /// Decides by the token's life, what the caller says of it, and what a refresh that was just made brought.
 #[must_use]
-pub fn next_step(grant: &HeldGrant, request: &TokenRequest, flown: Option<Landed>, now: Moment) -> Step {
+pub fn next_step(
+    grant: &HeldGrant,
+    request: &TokenRequest,
+    rules: &RefreshRules,
+    flown: Option<Landed>,
+    now: Moment,
+) -> Step {
     let token = &grant.granted.token;
     let refused = request.rejected.as_ref() == Some(&token.token_id);
     let freshness = token.freshness(request.min_ttl, now);
     let good = !refused && freshness != Freshness::Dead;
+    // Renewed behind the caller's back, the token would be dead before it is used.
+    let is_about_to_die =
+        rules.kills_access && grant.renewable && !grant.failing && grant.renew_at.is_some_and(|at| at <= now.wall);
     match flown {
+        None if good && is_about_to_die => Step::Refresh,
         _ if good && freshness == Freshness::Fresh => Step::HandOut,
         // Whatever the refresh brought: a token that lives is better than none.
         Some(_) if good => Step::HandOut,
@@ -122,7 +145,6 @@ pub fn next_step(grant: &HeldGrant, request: &TokenRequest, flown: Option<Landed
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -156,6 +178,24 @@ mod tests {
         }
     }
 
+    fn connection() -> Connection {
+        Connection {
+            id: ConnectionId::random(),
+            subject: Subject::from_uid(1),
+            provider: "p".parse().unwrap(),
+            account: Account { id: "1".to_owned(), name: "a".to_owned() },
+            label: None,
+            is_default: false,
+            state: State::Active,
+            epoch: Epoch(1),
+            scopes: ScopeSet::default(),
+            created_at: Timestamp::default(),
+            confirmed_at: Timestamp::default(),
+            given_at: Timestamp::default(),
+            used_at: None,
+        }
+    }
+
     fn request(rejected: Option<&str>) -> TokenRequest {
         TokenRequest {
             provider: "p".parse().unwrap(),
@@ -170,22 +210,64 @@ mod tests {
         }
     }
 
+    /// A shelf of accounts: id, name, label, whether it is the default.
+    fn shelf(accounts: &[(&str, &str, Option<&str>, bool)]) -> Shelf {
+        let held = |&(id, name, label, is_default): &(&str, &str, Option<&str>, bool)| {
+            let connection = Connection {
+                account: Account { id: id.to_owned(), name: name.to_owned() },
+                label: label.map(|label| label.parse().unwrap()),
+                is_default,
+                ..connection()
+            };
+            let used = Usage::default().of(&connection);
+            let grants = vec![grant(None, false, false, 0)];
+            Arc::new(Held { connection, grants, is_damaged: false, used })
+        };
+        accounts.iter().map(held).collect()
+    }
+
+    #[test]
+    fn an_account_is_meant_by_name_or_by_default_and_never_guessed() {
+        let provider = crate::oauth::quirk::tests::plain_provider();
+        let none: &[_] = &[];
+        let one = &[("1", "ada", None, false)][..];
+        let two = &[("1", "ada", Some("work"), false), ("2", "ada", None, false)][..];
+        let default = &[("1", "ada", None, false), ("2", "grace", Some("work"), true), ("3", "2", None, false)][..];
+        for (accounts, named, expected) in [
+            (none, None, "not connected"),
+            (none, Some("ada"), "not connected"),
+            (one, None, "1"),
+            (one, Some("ada"), "1"),
+            (one, Some("work"), "unknown"),
+            (two, None, "ambiguous"),
+            (two, Some("ada"), "ambiguous"),
+            (two, Some("work"), "1"),
+            (two, Some("Work"), "unknown"),
+            (two, Some("2"), "2"),
+            (default, None, "2"),
+            (default, Some("ada"), "1"),
+            (default, Some("work"), "2"),
+            // One account's name is the other's id: the default says nothing about what is named.
+            (default, Some("2"), "ambiguous"),
+        ] {
+            let (shelf, mut request) = (shelf(accounts), request(None));
+            request.account = named.map(str::to_owned);
+            let found = match choose(&request, &provider, &shelf) {
+                Ok((held, _)) => held.connection.account.id.as_str(),
+                Err(Lack::AccountAmbiguous) => "ambiguous",
+                Err(Lack::NotConnected) => "not connected",
+                Err(Lack::UnknownAccount) => "unknown",
+                Err(_) => "something else",
+            };
+            assert_eq!(found, expected, "{named:?} of {accounts:?}");
+        }
+    }
+
     #[test]
     fn a_grant_that_does_not_open_is_not_called_a_lack_of_scopes() {
         let provider = crate::oauth::quirk::tests::plain_provider();
         let lack = |is_damaged| {
-            let connection = Connection {
-                id: ConnectionId::random(),
-                subject: Subject::from_uid(1),
-                provider: "p".parse().unwrap(),
-                account: Account { id: "1".to_owned(), name: "a".to_owned() },
-                state: State::Active,
-                epoch: Epoch(1),
-                scopes: ScopeSet::default(),
-                created_at: Timestamp::default(),
-                confirmed_at: Timestamp::default(),
-                used_at: None,
-            };
+            let connection = connection();
             let used = Usage::default().of(&connection);
             let shelf = vec![Arc::new(Held { connection, grants: Vec::new(), is_damaged, used })];
             match choose(&request(None), &provider, &shelf) {
@@ -228,7 +310,34 @@ mod tests {
             ),
             ("rejected, refresh failed", grant(Some(3600), true, true, 0), Some("tk_1"), Some(failed), down),
         ] {
-            assert_eq!(next_step(&grant, &request(rejected), flown, now), expected, "{what}");
+            let rules = RefreshRules::default();
+            assert_eq!(next_step(&grant, &request(rejected), &rules, flown, now), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_its_own_renewal_would_kill_is_not_handed_out_when_that_is_due() {
+        use Step::{HandOut, Refresh};
+        let (now, failed) =
+            (Moment { wall: Timestamp::from_secs(1000), ..Moment::default() }, Landed::Failed(NotRenewed::Provider));
+        for (what, grant, flown, kills, lives_on) in [
+            ("not due yet", grant(Some(1600), true, false, 1001), None, HandOut, HandOut),
+            ("due", grant(Some(1600), true, false, 1000), None, Refresh, HandOut),
+            (
+                "just renewed, and due again",
+                grant(Some(1600), true, false, 1000),
+                Some(Landed::Renewed),
+                HandOut,
+                HandOut,
+            ),
+            ("the renewal failed", grant(Some(1600), true, false, 1000), Some(failed), HandOut, HandOut),
+            ("failing lately", grant(Some(1600), true, true, 1000), None, HandOut, HandOut),
+            ("cannot be renewed", grant(Some(1600), false, false, 1000), None, HandOut, HandOut),
+        ] {
+            for (kills_access, expected) in [(true, kills), (false, lives_on)] {
+                let rules = RefreshRules { kills_access, ..RefreshRules::default() };
+                assert_eq!(next_step(&grant, &request(None), &rules, flown, now), expected, "{what} {kills_access}");
+            }
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::broker::schedule::{self, Life};
 use crate::broker::vault::Owner;
 use crate::model::connection::{Connection, State};
 use crate::model::id::{ConnectId, ConnectionId, Epoch, Generation, SlotName, TokenId, Version};
+use crate::model::provider::Provider;
 use crate::model::provider::rules::RefreshRules;
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
+use crate::model::time::Timestamp;
 use crate::seal::OpenError;
 use crate::store::StoreError;
 use crate::store::records::{Confirmed, ConfirmedConnection, GrantKey, NewGrant, Pending, PendingGrant};
@@ -73,21 +75,33 @@ impl Broker {
         let known = self.store.connections_at(&session.subject, &session.provider).await?;
         let same =
             known.into_iter().map(|stored| stored.connection).find(|known| known.account.id == pending.account.id);
+        let registry = self.registry();
+        let configured = registry.providers.get(&session.provider);
+        if let (Some(known), Some(configured)) = (&same, configured)
+            && is_superseded(&configured.provider, known, pending)
+        {
+            self.store.fail_session(&session.id, ConnectFailure::Cancelled, now).await?;
+            let slots: Vec<SlotName> = pending.grants.iter().map(|grant| grant.slot.clone()).collect();
+            self.store.forget_pending(&session.id, &slots).await?;
+            self.sessions_changed();
+            return Err(PageError::Used);
+        }
         let replaces = same.as_ref().map(|connection| connection.epoch);
         let connection = Connection {
             id: same.as_ref().map_or_else(ConnectionId::random, |known| known.id.clone()),
             subject: session.subject.clone(),
             provider: session.provider.clone(),
             account: pending.account.clone(),
+            label: same.as_ref().and_then(|known| known.label.clone()),
+            is_default: same.as_ref().is_some_and(|known| known.is_default),
             state: State::Active,
             epoch: replaces.map_or(Epoch(1), Epoch::next),
             scopes: session.scopes.clone(),
             created_at: same.as_ref().map_or(now, |known| known.created_at),
             confirmed_at: now,
+            given_at: given_at(pending).unwrap_or(now),
             used_at: same.and_then(|known| known.used_at),
         };
-        let registry = self.registry();
-        let configured = registry.providers.get(&session.provider);
         let rules = configured.map(|configured| configured.provider.refresh.clone()).unwrap_or_default();
         let version = Version { epoch: connection.epoch, generation: Generation(1) };
         let grants = pending
@@ -166,7 +180,7 @@ impl Broker {
         let held = self.store.fail_session(&session.id, failure, self.clock.now()).await?;
         self.sessions_changed();
         if let Some(Some(pending)) = held {
-            self.revoke_pending(session, &pending.grants).await;
+            self.revoke_pending(session, Some(&pending.account), &pending.grants).await;
         }
         Ok(())
     }
@@ -185,4 +199,15 @@ impl Broker {
     pub(super) fn matches_browser(&self, digest: &[u8; 32], cookie: &str) -> bool {
         self.keyring.digest("browser", cookie.as_bytes()).ct_eq(digest).into()
     }
+}
+
+/// When the provider gave what waits to be confirmed.
+fn given_at(pending: &Pending) -> Option<Timestamp> {
+    pending.grants.iter().map(|grant| grant.issued_at).max()
+}
+
+/// Whether a later consent has ended what waits to be confirmed. It is dropped without a word to the provider, which might
+/// take that for the end of the grant that counts.
+fn is_superseded(provider: &Provider, known: &Connection, pending: &Pending) -> bool {
+    provider.consent.replaces_earlier && given_at(pending).is_some_and(|given_at| given_at < known.given_at)
 }

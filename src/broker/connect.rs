@@ -13,7 +13,9 @@ use crate::broker::vault::Owner;
 use crate::model::caller::Caller;
 use crate::model::connection::Account;
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, random_bytes, random_text};
+use crate::model::provider::redirect;
 use crate::model::scope::ScopeSet;
+use crate::model::secret::Proof;
 use crate::model::session::{CONNECT_TTL, ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
@@ -65,6 +67,10 @@ pub struct Visit {
     pub same_browser: bool,
     /// On a reconnect: the account that was connected before.
     pub previous_account: Option<Account>,
+    /// Whether it goes on by a device flow, in a terminal.
+    pub by_device: bool,
+    /// The accounts that are connected already, where agreeing again may end the access that one of them has.
+    pub replaces: Vec<Account>,
 }
 
 /// Where the browser goes, and what it must bring back.
@@ -72,21 +78,45 @@ pub struct Visit {
 pub struct Begun {
     /// The authorization request.
     pub authorize_url: Url,
-    /// The secret for the browser's cookie.
-    pub browser: String,
+    /// What the callback and the confirmation have to come with: a browser keeps it as a cookie.
+    pub proof: Proof,
 }
 
 impl Broker {
     /// Makes a connect session, or returns the one that asks for the same: one tab, not five.
     ///
     /// # Errors
-    /// If the provider is not configured, the connection is not the caller's, or too many sessions are open.
+    /// If the provider is not configured or would send nobody back here, the connection is not the caller's, or too many
+    /// sessions are open.
     pub async fn connect(self: &Arc<Self>, caller: &Caller, request: ConnectRequest) -> Result<Prompt, BrokerError> {
+        let (_, session) = self.planned(caller, request).await?;
+        let registry = self.registry();
+        let _alone = self.connecting.lock().await;
+        if let Some(same) = self.store.same_session(&session, session.created_at).await? {
+            return Ok(Prompt { connect_url: registry.connect_url(&same.id), session: same });
+        }
+        self.may_open(&session).await?;
+        self.store.put_session(&session).await?;
+        tell(&session);
+        Ok(Prompt { connect_url: registry.connect_url(&session.id), session })
+    }
+
+    /// The session that a request asks for, not kept yet, if the caller may have it.
+    pub(super) async fn planned(
+        &self,
+        caller: &Caller,
+        request: ConnectRequest,
+    ) -> Result<(Arc<Configured>, ConnectSession), BrokerError> {
         let registry = self.registry();
         let configured = registry.providers.get(&request.provider).ok_or(BrokerError::UnknownProvider)?;
         let decision = policy::decide(caller, Action::Use(&caller.subject));
         if !decision.allowed {
             return Err(BrokerError::Denied { rule: decision.rule });
+        }
+        // With a device endpoint there is a way without a redirect; the page says what stands against the other.
+        let unusable = redirect::check(&configured.provider, &registry.redirect_uri(&request.provider));
+        if let (Some(unusable), None) = (unusable, &configured.provider.endpoints.device) {
+            return Err(BrokerError::NoWayBack(Box::new(unusable)));
         }
         let before = self.granted_before(caller, &request).await?;
         let now = self.clock.now();
@@ -103,17 +133,15 @@ impl Broker {
             created_at: now,
             expires_at: now.after(CONNECT_TTL),
         };
-        let _alone = self.connecting.lock().await;
-        if let Some(same) = self.store.same_session(&session, now).await? {
-            return Ok(Prompt { connect_url: registry.connect_url(&same.id), session: same });
+        Ok((Arc::clone(configured), session))
+    }
+
+    /// Whether the subject may have one more session.
+    pub(super) async fn may_open(&self, session: &ConnectSession) -> Result<(), BrokerError> {
+        if self.store.open_sessions(&session.subject, session.created_at).await? < self.open_sessions {
+            return Ok(());
         }
-        if self.store.open_sessions(&session.subject, now).await? >= self.open_sessions {
-            return Err(BrokerError::Limited { retry_after: Duration::from_secs(60) });
-        }
-        self.store.put_session(&session).await?;
-        tracing::info!(connect.id = %session.id, provider.id = %session.provider, caller = %session.caller, subject = %session.subject,
-            "`{}` asks to connect {}", session.caller, session.provider);
-        Ok(Prompt { connect_url: registry.connect_url(&session.id), session })
+        Err(BrokerError::Limited { retry_after: Duration::from_secs(60) })
     }
 
     /// What the connection that is to be connected again may do already: a new consent must not take it away.
@@ -143,7 +171,7 @@ impl Broker {
         Ok(Prompt { connect_url: self.registry().connect_url(&session.id), session })
     }
 
-    async fn own_session(&self, caller: &Caller, id: &ConnectId) -> Result<ConnectSession, BrokerError> {
+    pub(super) async fn own_session(&self, caller: &Caller, id: &ConnectId) -> Result<ConnectSession, BrokerError> {
         let session = self.store.session(id).await?.ok_or(BrokerError::NotFound)?;
         if session.subject != caller.subject {
             return Err(BrokerError::NotFound);
@@ -199,10 +227,12 @@ impl Broker {
             None => None,
         };
         Ok(Visit {
+            replaces: self.replaced_by_consent(&session.subject, &session.provider).await?,
             configured: registry.providers.get(&session.provider).cloned(),
             redirect_uri: registry.redirect_uri(&session.provider),
             same_browser,
             previous_account,
+            by_device: self.store.device_opening(id).await?.is_some(),
             session,
         })
     }
@@ -210,7 +240,7 @@ impl Broker {
     /// The person pressed the button.
     ///
     /// # Errors
-    /// If none of `visitors` is the session's subject, or the session has ended.
+    /// If none of `visitors` is the session's subject, the session has ended, or the provider would send nobody back here.
     pub async fn begin(&self, id: &ConnectId, visitors: &[Visitor]) -> Result<Begun, PageError> {
         let now = self.clock.now();
         let session = settled(self.page_session(id).await?, now);
@@ -220,18 +250,26 @@ impl Broker {
         let registry = self.registry();
         let configured = registry.providers.get(&session.provider).ok_or(PageError::NotFound)?;
         let redirect_uri = registry.redirect_uri(&session.provider);
+        if redirect::check(&configured.provider, &redirect_uri).is_some() {
+            return Err(PageError::NoWayBack);
+        }
+        let claims = match &session.reconnect {
+            Some(connection) => self.store.claims(connection).await?,
+            None => None,
+        };
         let asked = authorize::request(&Authorization {
             provider: &configured.provider,
             client_id: &configured.client.id,
             redirect_uri: redirect_uri.as_str(),
             scopes: &by_slot(configured, &session.scopes),
             reconsent: session.reconnect.is_some(),
+            claims: claims.as_ref(),
         });
-        let browser = random_text::<32>();
+        let proof = new_proof();
         let owner = Owner::session(&session);
         let opening = Opening {
             state: self.keyring.digest("state", asked.state.as_bytes()),
-            browser: self.keyring.digest("browser", browser.as_bytes()),
+            browser: self.keyring.digest("browser", proof.expose().as_bytes()),
             verifier: asked.verifier.map(|verifier| owner.seal_verifier(&self.keyring, &verifier)),
             nonce: asked.nonce,
             redirect_uri: redirect_uri.into(),
@@ -241,12 +279,23 @@ impl Broker {
             return Err(PageError::Used);
         }
         self.sessions_changed();
-        Ok(Begun { authorize_url: asked.url, browser })
+        Ok(Begun { authorize_url: asked.url, proof })
     }
 
     pub(super) async fn page_session(&self, id: &ConnectId) -> Result<ConnectSession, PageError> {
         self.store.session(id).await?.ok_or(PageError::NotFound)
     }
+}
+
+/// Writes down that a session was made.
+pub(super) fn tell(session: &ConnectSession) {
+    tracing::info!(connect.id = %session.id, provider.id = %session.provider, caller = %session.caller, subject = %session.subject,
+        "`{}` asks to connect {}", session.caller, session.provider);
+}
+
+/// 256 bits that nobody else has.
+pub(super) fn new_proof() -> Proof {
+    Proof::new(random_text::<32>()).expect("base64url is visible ASCII")
 }
 
 /// The session as it stands now: one whose time is over has expired, whether or not anybody has noted it.
@@ -264,7 +313,7 @@ pub(super) fn is_among(subject: &Subject, visitors: &[Visitor]) -> bool {
 
 /// Which slot asks for which scopes: what the operator configured for it, and whatever else is wanted in the first slot
 /// that is asked for at all.
-fn by_slot(configured: &Configured, wanted: &ScopeSet) -> BTreeMap<SlotName, ScopeSet> {
+pub(super) fn by_slot(configured: &Configured, wanted: &ScopeSet) -> BTreeMap<SlotName, ScopeSet> {
     let mut slots = configured.scopes.clone();
     let more = configured.all_scopes().missing(wanted);
     let params = &configured.provider.authorize.scope_params;

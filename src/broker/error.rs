@@ -2,20 +2,31 @@
 
 use std::time::Duration;
 
+use crate::broker::account::Choice;
 use crate::broker::connect::Prompt;
 use crate::model::connection::{Account, ReconnectReason};
 use crate::model::id::ProviderId;
+use crate::model::provider::redirect::Unusable;
 use crate::model::scope::ScopeSet;
 use crate::store::StoreError;
 
 /// Why a caller did not get what it asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// Several accounts are connected and the request names none.
+    /// The provider gave no device code, for a reason that may pass.
+    #[error("the provider gave no device code")]
+    NoDeviceCode {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The provider has no device flow, or this client of it has none.
+    #[error("no device flow")]
+    NoDeviceFlow,
+    /// Several accounts are meant: the request names none and none is the default, or several answer to the name.
     #[error("several accounts are connected")]
     AccountAmbiguous {
         /// Those that are.
-        accounts: Vec<Account>,
+        accounts: Vec<Choice>,
     },
     /// Nothing is connected: a person has to. `prompt` is absent if the caller asked for no connect session.
     #[error("not connected")]
@@ -44,15 +55,24 @@ pub enum BrokerError {
     /// Something is broken here. The cause has been logged.
     #[error("internal error")]
     Internal,
+    /// Another account of the same subject answers to the label.
+    #[error("the label is taken")]
+    LabelTaken,
     /// Too many connect sessions are open.
     #[error("too many requests")]
     Limited {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The provider has no way to take back more than one connection.
+    #[error("no wider revocation")]
+    NoWiderRevocation,
     /// There is no such connection or session, or it is somebody else's.
     #[error("not found")]
     NotFound,
+    /// The provider would not send the person back to us: an operator has to act.
+    #[error("{0}")]
+    NoWayBack(Box<Unusable>),
     /// The provider refused our registration: an operator has to act. The code is one we know.
     #[error("the provider refused our registration")]
     ProviderError {
@@ -116,6 +136,9 @@ pub enum PageError {
     /// There is no such session, or no longer.
     #[error("no such session")]
     NotFound,
+    /// The provider would not send the browser back here; the page of the session says why.
+    #[error("no way back")]
+    NoWayBack,
     /// This browser did not press the button (or its cookie is gone).
     #[error("another browser")]
     OtherBrowser,

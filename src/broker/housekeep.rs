@@ -23,8 +23,9 @@ impl Broker {
             }
         }
         self.store.prune_sessions(now.before(SESSION_MEMORY)).await?;
-        for ended in self.store.unfinished_revocations().await? {
-            self.finish_revocation(&ended).await;
+        self.finish_returning().await?;
+        for unfinished in self.store.unfinished_revocations().await? {
+            self.finish_revocation(&unfinished).await;
         }
         Ok(())
     }

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::broker::Broker;
-use crate::broker::disconnect::Upstream;
 use crate::broker::pair::Pair;
 use crate::broker::quarantine::is_held;
 use crate::broker::registry::Configured;
+use crate::broker::revocation::Upstream;
 use crate::broker::vault::Owner;
 use crate::model::id::{ConnectionId, SlotName};
 use crate::store::StoreError;
@@ -249,7 +249,16 @@ impl Broker {
                 "What {} gave for `{}` cannot be given back: the provider is no longer configured", connection.provider, connection.id);
         };
         let mut wait = Duration::from_secs(1);
-        while self.give_back_once(&configured, pair, &pair.key.slot).await == Upstream::Pending {
+        loop {
+            match self.give_back_once(&configured, pair, &pair.key.slot).await {
+                Upstream::Pending => {}
+                Upstream::ByHand => return,
+                // If the connection has ended, this was the last that was alive of the grant.
+                Upstream::Revoked => {
+                    drop(self.store.forget_grants(&connection.id, std::slice::from_ref(&pair.key.slot)).await);
+                    return;
+                }
+            }
             if timeout(wait, self.stopping.cancelled()).await.is_ok() {
                 return warn!(connection.id = %connection.id, provider.id = %connection.provider,
                     "What {} gave for `{}` after it was disconnected could not be given back", connection.provider, connection.id);
@@ -260,7 +269,7 @@ impl Broker {
 
     async fn give_back_once(&self, configured: &Configured, pair: &Pair, slot: &SlotName) -> Upstream {
         let owner = Owner::connection(&pair.connection, pair.read.next());
-        self.revoke_upstream(configured, owner, slot, &pair.new.access, pair.new.refresh.as_ref()).await
+        self.revoke_sealed(configured, owner, slot, &pair.new.access, pair.new.refresh.as_ref()).await.upstream()
     }
 
     /// Writes the pair beside the store. Says whether it is safe there.

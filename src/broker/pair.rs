@@ -16,7 +16,7 @@ use crate::model::provider::rules::OnMissingToken;
 use crate::model::secret::AccessToken;
 use crate::model::time::{Moment, Timestamp};
 use crate::model::token::IssuedToken;
-use crate::oauth::answer::{SlotAnswer, TokenAnswer};
+use crate::oauth::answer::SlotAnswer;
 use crate::seal::OpenError;
 use crate::store::records::{GrantKey, NewGrant};
 
@@ -37,14 +37,10 @@ pub struct Pair {
 
 impl Broker {
     /// What is to be kept of an answer.
-    pub(super) fn pair(&self, run: Run, answer: TokenAnswer, sent: Moment) -> Pair {
+    pub(super) fn pair(&self, run: Run, slot: SlotAnswer, sent: Moment) -> Pair {
         // By the clock as it is now: it may have been set since.
         let now = self.clock.moment();
         let sent_at = now.wall.before(now.boot.since(sent.boot));
-        // A refresh answer holds one grant, whichever slot it would stand in on connecting.
-        let mut slots = answer.slots;
-        let index = slots.iter().position(|found| found.slot == run.key.slot).unwrap_or_default();
-        let slot = slots.swap_remove(index);
         let access = slot.access.clone();
         let new = self.content(&run, slot, sent_at);
         let opened = self.held_grant(&run.connection, &run.key.slot, run.grant.version.next(), &new, access);

@@ -10,9 +10,12 @@ use crate::broker::lane::Outcome;
 use crate::broker::renew::{Landed, NotRenewed, Run};
 use crate::broker::verdict::{self, Attempt};
 use crate::broker::{Broker, random_share};
+use crate::model::claims::Claims;
 use crate::model::connection::{Connection, State};
+use crate::model::id::ConnectionId;
 use crate::model::provider::rules::RefreshRules;
 use crate::model::time::Timestamp;
+use crate::oauth::refused::Refused;
 use crate::oauth::rejection::Rejection;
 use crate::store::StoreError;
 use crate::store::records::{Failure, Grant, GrantKey};
@@ -20,14 +23,18 @@ use crate::store::records::{Failure, Grant, GrantKey};
 impl Broker {
     /// The provider did not give a token, or could not be asked. `recovery` says that an earlier run may have spent the refresh
     /// token.
-    pub(super) async fn not_renewed(self: &Arc<Self>, run: Run, rejection: &Rejection, recovery: bool) -> Landed {
+    pub(super) async fn not_renewed(self: &Arc<Self>, run: Run, refused: &Refused, recovery: bool) -> Landed {
         let Run { configured, connection, grant, key, .. } = &run;
+        let rejection = &refused.rejection;
         let attempt = self.attempt(grant, recovery);
         let mut failure = verdict::judge(&configured.provider.refresh, rejection, attempt);
         if matches!(failure.state, State::NeedsReconnect(_)) && !self.believes(connection).await {
             failure = verdict::suspended(&failure, attempt);
         }
-        tell(&run, rejection, &failure);
+        tell(&run, refused, &failure);
+        if let Some(claims) = &refused.claims {
+            self.keep_claims(&connection.id, claims).await;
+        }
         failpoint_async!("refresh.judged");
         let landed = Landed::Failed(match (&failure.state, rejection) {
             (State::NeedsReconnect(_), _) => NotRenewed::NeedsPerson,
@@ -37,6 +44,14 @@ impl Broker {
         });
         self.note(key, connection, grant.version, failure).await;
         landed
+    }
+
+    /// Keeps what the provider wants to see proven, for the next authorization of this connection. Without it the person may
+    /// have to go there twice, and nothing worse.
+    pub(super) async fn keep_claims(&self, connection: &ConnectionId, claims: &Claims) {
+        if let Err(error) = self.store.keep_claims(connection, claims).await {
+            warn!(connection.id = %connection, %error, "Could not keep what the provider wants to see in the next authorization");
+        }
     }
 
     /// Whether a rejection is to be believed, or so many came at once that the provider or our registration is the likelier
@@ -116,15 +131,15 @@ pub(super) fn outcome(rejection: &Rejection, now: Timestamp) -> Outcome {
 }
 
 /// Says what went wrong to the operator, in a word that fits how bad it is.
-fn tell(run: &Run, rejection: &Rejection, failure: &Failure) {
+fn tell(run: &Run, refused: &Refused, failure: &Failure) {
     let Run { configured, connection, grant, .. } = run;
     match &failure.state {
         State::NeedsReconnect(reason) => warn!(connection.id = %connection.id, provider.id = %connection.provider,
-            reason = reason.as_str(), "`{}` at {} has to be connected again: {rejection}", connection.account.name, connection.provider),
-        _ if matches!(rejection, Rejection::Registration { .. }) => error!(connection.id = %connection.id,
+            reason = reason.as_str(), "`{}` at {} has to be connected again: {refused}", connection.account.name, connection.provider),
+        _ if matches!(refused.rejection, Rejection::Registration { .. }) => error!(connection.id = %connection.id,
             provider.id = %connection.provider,
-            "{} refuses our registration: check client id and secret of `{}`: {rejection}", configured.provider.name, connection.provider),
+            "{} refuses our registration: check client id and secret of `{}`: {refused}", configured.provider.name, connection.provider),
         _ => warn!(connection.id = %connection.id, provider.id = %connection.provider, class = failure.class,
-            failures = grant.failures + 1, "Could not renew `{}` at {}: {rejection}", connection.account.name, connection.provider),
+            failures = grant.failures + 1, "Could not renew `{}` at {}: {refused}", connection.account.name, connection.provider),
     }
 }

@@ -22,9 +22,9 @@ use crate::model::id::Version;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::RefreshToken;
 use crate::model::time::Moment;
-use crate::oauth::answer::{SlotAnswer, TokenAnswer};
-use crate::oauth::exchange::{self, As};
-use crate::oauth::rejection::Rejection;
+use crate::oauth::answer::SlotAnswer;
+use crate::oauth::exchange::{self, As, Spend};
+use crate::oauth::refused::Refused;
 use crate::oauth::transport::EXCHANGE_DEADLINE;
 use crate::store::StoreError;
 use crate::store::records::{Armed, Grant, GrantKey, HELD, Lease};
@@ -172,7 +172,7 @@ impl Broker {
     }
 
     /// A place on the lane, waited for a little while if everybody is on the way and nothing is wrong.
-    async fn place_for_caller(&self, configured: &Configured) -> Result<Place, Wait> {
+    pub(super) async fn place_for_caller(&self, configured: &Configured) -> Result<Place, Wait> {
         let lane = self.lane(configured);
         let give_up = Instant::now() + CALLER_WAIT;
         loop {
@@ -201,8 +201,9 @@ impl Broker {
         failpoint_async!("refresh.answered");
         // What failed here says nothing about the provider.
         if intent.as_ref().is_none_or(|intent| matches!(intent.armed, Ok(Armed::Yes { .. }))) {
-            let outcome =
-                answer.as_ref().map_or_else(|rejection| outcome(rejection, self.clock.now()), |_| Outcome::Answered);
+            let outcome = answer
+                .as_ref()
+                .map_or_else(|refused| outcome(&refused.rejection, self.clock.now()), |_| Outcome::Answered);
             run.place.note(outcome, Instant::now());
         }
         match (intent, answer) {
@@ -215,8 +216,8 @@ impl Broker {
                 self.keep(pair).await;
                 Landed::Renewed
             }
-            (Some(Intent { armed: Ok(Armed::Yes { recovery }), .. }), Err(rejection)) => {
-                self.not_renewed(run, &rejection, recovery).await
+            (Some(Intent { armed: Ok(Armed::Yes { recovery }), .. }), Err(refused)) => {
+                self.not_renewed(run, &refused, recovery).await
             }
             (Some(Intent { armed: Ok(Armed::Gone | Armed::Moved), .. }), _) => {
                 self.forget(&run.connection);
@@ -224,14 +225,14 @@ impl Broker {
             }
             (Some(Intent { armed: Ok(Armed::Held { .. }), .. }), _) => Landed::Failed(NotRenewed::Store),
             (Some(Intent { armed: Err(error), .. }), _) => self.unarmed(&run, &error).await,
-            (None, Err(rejection)) => self.not_renewed(run, &rejection, false).await,
+            (None, Err(refused)) => self.not_renewed(run, &refused, false).await,
             (None, Ok(_)) => Landed::Failed(NotRenewed::Store),
         }
     }
 
     /// Dials, notes the intent while the connection is held, and sends. There is no intent if there was no connection, and
     /// nothing is sent without one.
-    async fn spend(&self, run: &Run, token: &RefreshToken) -> (Option<Intent>, Result<TokenAnswer, Rejection>) {
+    async fn spend(&self, run: &Run, token: &RefreshToken) -> (Option<Intent>, Result<SlotAnswer, Refused>) {
         let Run { configured, grant, key, .. } = run;
         let intent = OnceLock::new();
         let permit = async {
@@ -246,9 +247,10 @@ impl Broker {
             failpoint_async!("refresh.sending");
             granted
         };
-        let whom = As { provider: &configured.provider, client: &configured.client };
+        let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };
+        let spend = Spend { token, slot: &key.slot, granted: &grant.content.scopes };
         let http = self.egress.to_when(&configured.provider, permit);
-        let answer = exchange::refresh(whom, token, &http).await;
+        let answer = exchange::refresh(whom, spend, &http).await;
         drop(http);
         (intent.into_inner(), answer)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
+use crate::broker::account::Choice;
 pub use crate::broker::cache::Granted;
 use crate::broker::cache::{Held, HeldGrant, Key, KeyRef, Shelf};
 use crate::broker::choice::{self, Failure, Lack, Step};
@@ -14,7 +15,7 @@ use crate::broker::lane::Priority;
 use crate::broker::quarantine::is_held;
 use crate::broker::renew::{Errand, Landed, NotRenewed};
 use crate::model::caller::Caller;
-use crate::model::connection::{Account, ReconnectReason};
+use crate::model::connection::ReconnectReason;
 use crate::model::id::{ProviderId, SlotName, TokenId};
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
@@ -28,7 +29,7 @@ use crate::store::records::{GrantKey, StoredConnection};
 pub struct TokenRequest {
     /// At which provider.
     pub provider: ProviderId,
-    /// Which account there, by id or name; the only one if absent.
+    /// Which account there, by id, name or label; the default if absent, or else the only one.
     pub account: Option<String>,
     /// Which slot, where a connection has several; the provider's first if absent.
     pub slot: Option<SlotName>,
@@ -78,7 +79,7 @@ impl Broker {
         let shelf = self.cache.get(&KeyRef { subject: &caller.subject, provider: &request.provider })?;
         let (held, grant) = choice::choose(request, &configured.provider, &shelf).ok()?;
         let now = self.clock.moment();
-        if choice::next_step(grant, request, None, now) != Step::HandOut {
+        if choice::next_step(grant, request, &configured.provider.refresh, None, now) != Step::HandOut {
             return None;
         }
         held.used.touch(now.wall);
@@ -128,7 +129,7 @@ impl Broker {
                 Err(lack) => return Err(self.lacking(caller, request, &shelf, lack).await?),
             };
             let now = self.clock.moment();
-            match choice::next_step(grant, request, flown, now) {
+            match choice::next_step(grant, request, &configured.provider.refresh, flown, now) {
                 Step::HandOut => {
                     held.used.touch(now.wall);
                     self.renew_behind(held, grant, now);
@@ -186,7 +187,7 @@ impl Broker {
         Ok(match lack {
             // What is wrong has been logged; a person who agrees to more would not mend it.
             Lack::Damaged => BrokerError::Internal,
-            Lack::AccountAmbiguous => BrokerError::AccountAmbiguous { accounts: accounts(shelf) },
+            Lack::AccountAmbiguous => BrokerError::AccountAmbiguous { accounts: choices(request, shelf) },
             Lack::NotConnected => {
                 BrokerError::ConnectionRequired { provider, prompt: self.prompt(caller, request, None).await? }
             }
@@ -308,6 +309,12 @@ fn key_of(held: &Held, grant: &HeldGrant) -> GrantKey {
     GrantKey { connection: held.connection.id.clone(), slot: grant.granted.slot.clone() }
 }
 
-fn accounts(shelf: &Shelf) -> Vec<Account> {
-    shelf.iter().map(|held| held.connection.account.clone()).collect()
+/// What a caller has to choose from.
+fn choices(request: &TokenRequest, shelf: &Shelf) -> Vec<Choice> {
+    let choice = |held: &Held| Choice {
+        account: held.connection.account.clone(),
+        label: held.connection.label.clone(),
+        connection: held.connection.id.clone(),
+    };
+    choice::meant(request, shelf).map(choice).collect()
 }

@@ -164,11 +164,14 @@ mod tests {
             subject: Subject::from_uid(1),
             provider: "p".parse().unwrap(),
             account: Account { id: "1".to_owned(), name: "a".to_owned() },
+            label: None,
+            is_default: false,
             state: State::Active,
             epoch: Epoch(1),
             scopes: ScopeSet::default(),
             created_at: at(0),
             confirmed_at: at(0),
+            given_at: at(0),
             used_at: used_at.map(at),
         }
     }

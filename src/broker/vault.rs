@@ -2,7 +2,7 @@
 
 use crate::model::connection::Connection;
 use crate::model::id::{ProviderId, SlotName, TenantId, Version};
-use crate::model::secret::{AccessToken, CodeVerifier, RefreshToken};
+use crate::model::secret::{AccessToken, CodeVerifier, DeviceCode, RefreshToken};
 use crate::model::session::ConnectSession;
 use crate::seal::{Keyring, OpenError, Place, Sealed};
 
@@ -72,6 +72,21 @@ impl<'a> Owner<'a> {
     #[must_use]
     pub fn seal_verifier(self, keyring: &Keyring, verifier: &CodeVerifier) -> Sealed {
         self.seal(keyring, "verifier", "", verifier.expose())
+    }
+
+    /// Seals a device code.
+    #[must_use]
+    pub fn seal_device_code(self, keyring: &Keyring, code: &DeviceCode) -> Sealed {
+        self.seal(keyring, "device", "", code.expose())
+    }
+
+    /// Opens a device code.
+    ///
+    /// # Errors
+    /// If it was not sealed for this place.
+    pub fn open_device_code(self, keyring: &Keyring, sealed: &Sealed) -> Result<DeviceCode, OpenError> {
+        let text = self.open(keyring, "device", "", sealed)?;
+        DeviceCode::new(text).map_err(|_| OpenError::Format)
     }
 
     /// Opens an access token.

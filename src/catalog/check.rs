@@ -1,5 +1,7 @@
 //! What a definition must hold beyond its shape: names that lead somewhere, headers that are headers.
 
+mod revoke;
+
 use serde_json::Value;
 
 use crate::catalog::error::unknown;
@@ -7,8 +9,9 @@ use crate::catalog::fill::check_value;
 use crate::catalog::schema::{Definition, IdentityFrom};
 use crate::model::client::ClientAuth;
 use crate::model::id::SlotName;
+use crate::model::provider::ClientKind;
+use crate::model::provider::assertion::Audience;
 use crate::model::provider::rules::{Params, ScopesManagedBy};
-use crate::model::provider::{ClientKind, RevokeAuth};
 use crate::yaml::Segment;
 
 /// What is wrong in a definition, and where.
@@ -42,8 +45,18 @@ const AUTHORIZE_OWN: &[&str] = &[
     "scope",
     "state",
 ];
-const TOKEN_OWN: &[&str] =
-    &["client_id", "client_secret", "code", "code_verifier", "grant_type", "redirect_uri", "refresh_token", "scope"];
+const TOKEN_OWN: &[&str] = &[
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "grant_type",
+    "redirect_uri",
+    "refresh_token",
+    "scope",
+];
 const HEADERS_OWN: &[&str] =
     &["accept", "authorization", "connection", "content-length", "content-type", "cookie", "host", "transfer-encoding"];
 
@@ -54,6 +67,7 @@ const TEXT_MAX: usize = 2048;
 pub(super) fn definition(definition: &Definition) -> Check {
     vars(definition)?;
     client(definition)?;
+    device(definition)?;
     slots(definition)?;
     requests(definition)?;
     identity(definition)?;
@@ -107,13 +121,53 @@ fn vars(definition: &Definition) -> Check {
 fn client(definition: &Definition) -> Check {
     match (definition.client.kind, definition.client.auth) {
         (ClientKind::Confidential, ClientAuth::None) => {
-            fail(member!["client", "auth"], "expected `basic` or `post`, because the client is confidential")
+            let message = "expected `basic`, `post` or `private_key_jwt`, because the client is confidential";
+            fail(member!["client", "auth"], message)
         }
-        (ClientKind::Public, ClientAuth::Basic | ClientAuth::Post) => {
+        (ClientKind::Public, ClientAuth::Basic | ClientAuth::Post | ClientAuth::PrivateKeyJwt) => {
             fail(member!["client", "auth"], "expected `none`, because the client is public")
         }
-        _ => Ok(()),
+        _ => assertion(definition),
     }
+}
+
+fn device(definition: &Definition) -> Check {
+    let rules = &definition.device;
+    for (name, auth) in [("request_auth", rules.request_auth), ("poll_auth", rules.poll_auth)] {
+        let proves = matches!(auth, Some(ClientAuth::Basic | ClientAuth::Post));
+        if proves && definition.client.kind == ClientKind::Public {
+            return fail(member!["device", name], "expected `none`, because the client is public");
+        }
+        if auth == Some(ClientAuth::PrivateKeyJwt) && definition.client.auth != ClientAuth::PrivateKeyJwt {
+            return fail(member!["device", name], "expected another way, because the client has no key");
+        }
+    }
+    if rules.verification_uri.is_empty() {
+        return fail(member!["device", "verification_uri"], "expected at least one pointer");
+    }
+    Ok(())
+}
+
+fn assertion(definition: &Definition) -> Check {
+    let Some(rules) = &definition.client.assertion else {
+        return Ok(());
+    };
+    if definition.client.auth != ClientAuth::PrivateKeyJwt {
+        return fail(
+            member!["client", "assertion"],
+            "expected nothing, because `client.auth` is not `private_key_jwt`",
+        );
+    }
+    if rules.algorithms.is_empty() {
+        return fail(member!["client", "assertion", "algorithms"], "expected at least one algorithm");
+    }
+    if rules.audience == Audience::Issuer && definition.issuer.accept.is_empty() {
+        return fail(
+            member!["client", "assertion", "audience"],
+            "expected `issuer.accept`, because that is the audience",
+        );
+    }
+    Ok(())
 }
 
 fn slots(definition: &Definition) -> Check {
@@ -170,6 +224,11 @@ fn requests(definition: &Definition) -> Check {
         ("account_picker_params", &authorize.account_picker_params),
     ] {
         own(params, AUTHORIZE_OWN, || member!["authorize", name])?;
+    }
+    if let Some(param) = &authorize.claims_param
+        && AUTHORIZE_OWN.contains(&param.as_str())
+    {
+        return fail(member!["authorize", "claims_param"], "expected another parameter: grantd sets this one itself");
     }
     for (name, params) in
         [("code_params", &definition.token.code_params), ("refresh_params", &definition.token.refresh_params)]
@@ -261,21 +320,22 @@ fn answers(definition: &Definition) -> Check {
         }
         status(&rule.http, |at| member!["errors", index, "http", at])?;
     }
-    let Some(revoke) = &definition.revoke else {
-        return Ok(());
-    };
-    if revoke.ok_http.is_empty() {
-        return fail(member!["revoke", "ok_http"], "expected at least one status code");
+    for (index, hint) in definition.response.hints.iter().enumerate() {
+        if hint.number.is_empty() {
+            return fail(member!["response", "hints", index, "number"], "expected at least one number");
+        }
+        let known = definition.response.hints[..index].iter().flat_map(|earlier| &earlier.number);
+        if let Some(twice) = known.into_iter().find(|number| hint.number.contains(number)) {
+            return fail(member!["response", "hints", index, "number"], format!("the number {twice} is here twice"));
+        }
     }
-    status(&revoke.ok_http, |at| member!["revoke", "ok_http", at])?;
-    if definition.client.kind == ClientKind::Public && matches!(revoke.auth, RevokeAuth::Basic) {
-        return fail(member!["revoke", "auth"], "expected another way, because a public client has no secret");
+    if definition.response.claims.is_some() != definition.authorize.claims_param.is_some() {
+        return fail(
+            member!["response"],
+            "expected `claims` and `authorize.claims_param` together: one is where a challenge comes from, the other where it goes",
+        );
     }
-    let told = revoke.auth == RevokeAuth::Bearer || revoke.body.values().any(|value| value.contains("{token}"));
-    if !told {
-        return fail(member!["revoke", "body"], "expected `{token}` in a value: nothing says which token it is about");
-    }
-    Ok(())
+    revoke::check(definition)
 }
 
 fn status(codes: &[u16], path: impl FnOnce(usize) -> Vec<Segment>) -> Check {

@@ -12,8 +12,10 @@ use crate::catalog::schema::{Definition, VarKind};
 use crate::catalog::{Catalog, CatalogError, Entry, SettingsError, check};
 use crate::yaml::{self, Fault, Segment, YamlError};
 
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 7] = [
+    ("atlassian.yaml", include_str!("../../providers/atlassian.yaml")),
     ("github.yaml", include_str!("../../providers/github.yaml")),
+    ("gitlab.yaml", include_str!("../../providers/gitlab.yaml")),
     ("google.yaml", include_str!("../../providers/google.yaml")),
     ("microsoft.yaml", include_str!("../../providers/microsoft.yaml")),
     ("notion.yaml", include_str!("../../providers/notion.yaml")),

@@ -10,6 +10,7 @@ use crate::catalog::fill::Filler;
 use crate::catalog::schema::{Definition, IdentityFrom, IdentityRules, RevokeRules};
 use crate::catalog::{Entry, load};
 use crate::model::id::ProviderId;
+use crate::model::provider::claim_rules::{ClaimRule, Condition};
 use crate::model::provider::rules::IdTokenRules;
 use crate::model::provider::{Endpoints, Identity, IdentitySource, Provider, Revoke};
 use crate::yaml::Segment;
@@ -113,16 +114,20 @@ pub(super) fn provider(definition: Definition, filler: &Filler, settings: &Setti
         issuer,
         client_auth: definition.client.auth,
         client_kind: definition.client.kind,
+        assertion: definition.client.assertion.unwrap_or_default(),
         pkce: definition.pkce,
         authorize: definition.authorize,
         redirect: definition.redirect,
+        device: definition.device,
         token: definition.token,
         response: definition.response,
         slots: definition.slots,
         refresh: definition.refresh,
         errors: definition.errors,
         identity: identity(definition.identity, &fill)?,
-        revoke: definition.revoke.map(|rules| revoke(rules, &fill)).transpose()?,
+        consent: definition.consent,
+        revoke: definition.revoke.map(|rules| revoke(rules, "revoke", &fill)).transpose()?,
+        revoke_wider: definition.revoke_wider.map(|rules| revoke(rules, "revoke_wider", &fill)).transpose()?,
         revoke_manual_url: fill.optional(definition.revoke_manual_url.as_deref(), || member!["revoke_manual_url"])?,
         scopes,
         presets: definition.presets,
@@ -147,19 +152,46 @@ fn id_token(mut rules: IdTokenRules, fill: &Fill<'_>) -> Result<IdTokenRules, Pr
         *template =
             fill.text(template, rules.issuer_claim.as_deref(), || member!["identity", "id_token", "issuer_template"])?;
     }
+    for (index, rule) in rules.claims.iter_mut().enumerate() {
+        claim_rule(rule, fill, |name, at| match at {
+            Some(at) => member!["identity", "id_token", "claims", index, name, at],
+            None => member!["identity", "id_token", "claims", index, "when", name],
+        })?;
+    }
+    // Whether a rule counts is known as soon as the operator's settings are.
+    rules.claims.retain(|rule| rule.when.as_ref().is_none_or(Condition::holds));
     Ok(rules)
 }
 
-fn revoke(rules: RevokeRules, fill: &Fill<'_>) -> Result<Revoke, Problem> {
+fn claim_rule(
+    rule: &mut ClaimRule,
+    fill: &Fill<'_>,
+    path: impl Fn(&'static str, Option<usize>) -> Vec<Segment>,
+) -> Result<(), Problem> {
+    if let Some(condition) = &mut rule.when {
+        condition.value = fill.text(&condition.value, None, || path("value", None))?;
+    }
+    for (name, list) in [("one_of", &mut rule.one_of), ("none_of", &mut rule.none_of)] {
+        for (at, text) in list.iter_mut().enumerate() {
+            *text = fill.text(text, None, || path(name, Some(at)))?;
+        }
+    }
+    Ok(())
+}
+
+fn revoke(rules: RevokeRules, at: &str, fill: &Fill<'_>) -> Result<Revoke, Problem> {
     Ok(Revoke {
         method: rules.method,
-        url: fill.url(&rules.url, || member!["revoke", "url"])?,
+        url: fill.url(&rules.url, || member![at, "url"])?,
         auth: rules.auth,
         encoding: rules.encoding,
         body: rules.body,
         token: rules.token,
         ok_http: rules.ok_http,
+        gone_http: rules.gone_http,
+        gone_code: rules.gone_code,
         reach: rules.reach,
+        takes: rules.takes,
     })
 }
 

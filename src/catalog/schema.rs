@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 
 use crate::model::client::ClientAuth;
 use crate::model::id::ProviderId;
+use crate::model::provider::assertion::AssertionRules;
 use crate::model::provider::pointer::PointerTemplate;
 use crate::model::provider::rules::{
-    Api, AuthorizeRules, Body, Encoding, ErrorRule, IdTokenRules, IssuerRules, Params, Presets, RedirectRules,
-    RefreshRules, ResponseRules, ScopeRules, SlotPlace, SlotRule, TokenKind, TokenRules,
+    Api, AuthorizeRules, Body, DeviceRules, Encoding, ErrorRule, IdTokenRules, IssuerRules, Params, Presets,
+    RedirectRules, RefreshRules, ResponseRules, ScopeRules, SlotPlace, SlotRule, TokenKind, TokenRules,
 };
-use crate::model::provider::{ClientKind, RevokeAuth, RevokeMethod, RevokeReach};
+use crate::model::provider::{ClientKind, ConsentRules, RevokeAuth, RevokeMethod, RevokeReach};
 
 /// Everything that differs between authorization servers, as data. Text with `{name}` in it is filled in from `vars`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -49,6 +50,9 @@ pub struct Definition {
     /// What the provider accepts as redirect URI.
     #[serde(default)]
     pub redirect: RedirectRules,
+    /// What the device flow needs; only with a `device` endpoint.
+    #[serde(default)]
+    pub device: DeviceRules,
     /// What goes into a token request.
     #[serde(default)]
     pub token: TokenRules,
@@ -66,9 +70,15 @@ pub struct Definition {
     pub errors: Vec<ErrorRule>,
     /// Which account it is.
     pub identity: IdentityRules,
-    /// How to take a grant back; absent if the provider has no way.
+    /// What a person's consent does to an earlier one for the same account.
+    #[serde(default)]
+    pub consent: ConsentRules,
+    /// How to take a grant back and nothing else: what disconnecting does by itself. Absent if the provider has no way.
     #[serde(default)]
     pub revoke: Option<RevokeRules>,
+    /// How to take back more than one connection, where the provider has a way: only when a person asks for it.
+    #[serde(default)]
+    pub revoke_wider: Option<RevokeRules>,
     /// Where a person can take a grant back by hand.
     #[serde(default)]
     pub revoke_manual_url: Option<String>,
@@ -141,6 +151,9 @@ pub struct ClientRules {
     pub kind: ClientKind,
     /// How the client proves itself.
     pub auth: ClientAuth,
+    /// What its assertion says; for `private_key_jwt` only.
+    #[serde(default)]
+    pub assertion: Option<AssertionRules>,
 }
 
 /// How to find out which account a grant belongs to.
@@ -196,8 +209,17 @@ pub struct RevokeRules {
     pub token: TokenKind,
     /// Status codes that mean it is gone.
     pub ok_http: Vec<u16>,
-    /// How much goes with it.
+    /// Status codes that mean the provider did not know the token any more: as good as gone.
+    #[serde(default)]
+    pub gone_http: Vec<u16>,
+    /// Error codes that mean the same, whatever the status.
+    #[serde(default)]
+    pub gone_code: Vec<String>,
+    /// How much goes with it: `token` or `grant` in `revoke`, `client` or `project` in `revoke_wider`.
     pub reach: RevokeReach,
+    /// What else goes, in one sentence for the person who is asked; for `revoke_wider`.
+    #[serde(default)]
+    pub takes: Option<String>,
 }
 
 /// A named change of the definition.

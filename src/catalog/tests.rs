@@ -1,4 +1,6 @@
-//! The five definitions, a sixth from a file, and what is refused in which words.
+//! The compiled-in definitions, another from a file, and what is refused in which words.
+
+mod redirects;
 
 use super::*;
 use crate::model::provider::rules::ScopesManagedBy;
@@ -43,7 +45,7 @@ fn put(dir: &Path, name: &str, text: &str) {
 fn every_built_in_definition_resolves_in_every_variant() {
     let catalog = Catalog::built_in();
     let ids: Vec<_> = catalog.entries().map(|entry| entry.definition().id.to_string()).collect();
-    assert_eq!(ids, ["github", "google", "microsoft", "notion", "slack"]);
+    assert_eq!(ids, ["atlassian", "github", "gitlab", "google", "microsoft", "notion", "slack"]);
     for entry in catalog.entries() {
         let id = entry.definition().id.as_str();
         let names = entry.definition().variants.keys().map(|name| Some(name.as_str()));
@@ -146,50 +148,26 @@ fn a_templated_issuer_keeps_its_claim() {
 }
 
 #[test]
-fn a_redirect_uri_that_cannot_work_is_told_in_a_sentence() {
-    let catalog = Catalog::built_in();
-    for (id, variant, uri, expected) in [
-        ("github", None, "http://127.0.0.1:8717/callback/github", vec![]),
-        (
-            "github",
-            None,
-            "http://auth.example/callback/github",
-            vec!["GitHub needs https for http://auth.example/callback/github: http is for this machine only."],
-        ),
-        ("google", Some("desktop"), "http://localhost:8717/callback/google", vec![]),
-        (
-            "google",
-            Some("limited-input"),
-            "http://localhost:8717/callback/google",
-            vec!["Google sends no browser back to this machine with this kind of client."],
-        ),
-        ("microsoft", None, "http://localhost:8717/callback/microsoft", vec![]),
-        (
-            "microsoft",
-            None,
-            "http://[::1]:8717/callback/microsoft",
-            vec!["Microsoft does not accept [::1]; use localhost."],
-        ),
-        (
-            "slack",
-            None,
-            "http://localhost:8717/callback/slack",
-            vec!["Slack needs https even for localhost, with this kind of client."],
-        ),
-        ("slack", None, "https://localhost:8717/callback/slack", vec![]),
-        ("slack", Some("pkce"), "http://localhost:8717/callback/slack", vec![]),
-        ("slack", Some("pkce"), "https://auth.example/callback/slack", vec![]),
-        ("notion", None, "http://localhost:8717/callback/notion", vec![]),
-        (
-            "notion",
-            None,
-            "http://127.0.0.1:8717/callback/notion",
-            vec!["Notion does not accept 127.0.0.1; use localhost."],
-        ),
+fn the_tenant_decides_which_directories_are_believed() {
+    const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+    const WORK: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    for (tenant, consumers, work) in [
+        ("common", true, true),
+        ("organizations", false, true),
+        ("consumers", true, false),
+        (WORK, false, true),
+        ("72F988BF-86F1-41AF-91AB-2D7CD011DB47", false, true),
+        (CONSUMERS, true, false),
+        ("contoso.example", true, true),
     ] {
-        let provider = catalog.resolve(&settings(id, variant)).unwrap();
-        let found = crate::model::provider::redirect::check(&provider, &uri.parse().unwrap());
-        assert_eq!(found, expected, "{id} {variant:?} {uri}");
+        let mut chosen = settings("microsoft", None);
+        chosen.vars.insert("tenant".to_owned(), tenant.to_owned());
+        let provider = Catalog::built_in().resolve(&chosen).unwrap();
+        let crate::model::provider::IdentitySource::IdToken(rules) = provider.identity.source else {
+            panic!("microsoft tells the account in the ID token");
+        };
+        let allowed = |tid: &str| rules.claims.iter().all(|rule| rule.allows(&serde_json::json!({ "tid": tid })));
+        assert_eq!((allowed(CONSUMERS), allowed(WORK)), (consumers, work), "{tenant}");
     }
 }
 
@@ -201,7 +179,7 @@ fn a_sixth_provider_needs_a_file_and_no_code() {
     let github = SIXTH.replace("id: sixth", "id: github");
     put(dir.path(), "a.yaml", &github);
     let catalog = Catalog::load(Some(dir.path())).unwrap();
-    assert_eq!(catalog.entries().count(), 6);
+    assert_eq!(catalog.entries().count(), 8);
     let mut chosen = settings("sixth", Some("two"));
     chosen.vars.insert("host".to_owned(), "sixth.example".to_owned());
     let provider = catalog.resolve(&chosen).unwrap();
@@ -220,7 +198,7 @@ fn a_sixth_provider_needs_a_file_and_no_code() {
     let error = Catalog::load(Some(dir.path())).unwrap_err().to_string();
     assert!(error.contains("has the mode 0777"), "{error}");
     let none = Catalog::load(Some(&dir.path().join("missing"))).unwrap();
-    assert_eq!(none.entries().count(), 5);
+    assert_eq!(none.entries().count(), 7);
 }
 
 #[test]
@@ -247,7 +225,7 @@ fn a_bad_definition_is_told_with_its_place() {
         (
             "auth: basic",
             "auth: none",
-            "x.yaml:8:36: expected `basic` or `post`, because the client is confidential (at client.auth)",
+            "x.yaml:8:36: expected `basic`, `post` or `private_key_jwt`, because the client is confidential (at client.auth)",
         ),
         (
             "kind: public, auth: none",
@@ -333,9 +311,64 @@ fn a_bad_definition_is_told_with_its_place() {
             "x.yaml:10:10: expected `code`, `sub` or `http`; else it matches every failure (at errors[0])",
         ),
         (
+            "client: {kind: confidential, auth: basic}",
+            "client: {kind: confidential, auth: basic, assertion: {}}",
+            "x.yaml:8:54: expected nothing, because `client.auth` is not `private_key_jwt` (at client.assertion)",
+        ),
+        (
+            "client: {kind: confidential, auth: basic}",
+            "client: {kind: confidential, auth: private_key_jwt, assertion: {audience: issuer}}",
+            "x.yaml:8:75: expected `issuer.accept`, because that is the audience (at client.assertion.audience)",
+        ),
+        (
+            "client: {kind: confidential, auth: basic}",
+            "client: {kind: confidential, auth: private_key_jwt, assertion: {algorithms: [HS256]}}",
+            "x.yaml:8:78: expected one of `ES256`, `PS256`, `RS256`",
+        ),
+        (
+            "default_variant: one",
+            "authorize: {claims_param: state}\nresponse: {claims: /claims}\ndefault_variant: one",
+            "x.yaml:10:27: expected another parameter: grantd sets this one itself (at authorize.claims_param)",
+        ),
+        (
+            "default_variant: one",
+            "response: {claims: /claims}\ndefault_variant: one",
+            "x.yaml:10:11: expected `claims` and `authorize.claims_param` together",
+        ),
+        (
+            "default_variant: one",
+            "response: {hints: [{number: [1, 2], sentence: A.}, {number: [2], sentence: B.}]}\ndefault_variant: one",
+            "x.yaml:10:61: the number 2 is here twice (at response.hints[1].number)",
+        ),
+        (
             "default_variant: one",
             "redirect: {loopback_hosts: [0.0.0.0]}\ndefault_variant: one",
             "x.yaml:10:29: expected `localhost`, `127.0.0.1` or `[::1]`",
+        ),
+        (
+            "default_variant: one",
+            "revoke: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], reach: project}\ndefault_variant: one",
+            "x.yaml:10:129: expected `token` or `grant`: disconnecting takes nothing else with it; what takes more belongs in `revoke_wider` (at revoke.reach)",
+        ),
+        (
+            "default_variant: one",
+            "revoke_wider: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], reach: grant}\ndefault_variant: one",
+            "x.yaml:10:135: expected `client` or `project`; what takes this connection alone belongs in `revoke` (at revoke_wider.reach)",
+        ),
+        (
+            "default_variant: one",
+            "revoke_wider: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], reach: client}\ndefault_variant: one",
+            "x.yaml:10:15: expected `takes`, a sentence that tells the person who is asked what else goes (at revoke_wider)",
+        ),
+        (
+            "default_variant: one",
+            "revoke: {method: POST, url: \"https://a.example/r\", auth: none, body: {a: b}, token: refresh, ok_http: [200], reach: grant}\ndefault_variant: one",
+            "x.yaml:10:70: expected `{token}` in a value: nothing says which token it is about (at revoke.body)",
+        ),
+        (
+            "default_variant: one",
+            "revoke: {method: POST, url: \"https://a.example/r\", auth: none, body: {token: \"{token}\"}, token: refresh, ok_http: [200], gone_http: [404, 200], reach: grant}\ndefault_variant: one",
+            "x.yaml:10:139: expected a status code that is not in `ok_http` (at revoke.gone_http[1])",
         ),
     ] {
         let text = SIXTH.replacen(from, to, 1);
@@ -356,11 +389,11 @@ fn settings_that_do_not_fit_are_refused() {
     for (found, expected) in [
         (
             with(&|s| s.definition = "githib".parse().unwrap()),
-            "no definition `githib`; expected one of `github`, `google`, `microsoft`, `notion`, `slack`; did you mean `github`?",
+            "no definition `githib`; expected one of `atlassian`, `github`, `gitlab`, `google`, `microsoft`, `notion`, `slack`; did you mean `github`?",
         ),
         (
             with(&|s| s.variant = Some("oauth".to_owned())),
-            "no variant `oauth`; expected one of `app`, `ghes`, `ghes-app`, `oauth-app`",
+            "no variant `oauth`; expected one of `app`, `device`, `ghes`, `ghes-app`, `oauth-app`",
         ),
         (
             with(&|s| s.vars = BTreeMap::from([("hots".to_owned(), "x".to_owned())])),

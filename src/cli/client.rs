@@ -77,6 +77,15 @@ impl Client {
         read(&self.send(Method::DELETE, path, Bytes::new(), Duration::ZERO).await?)
     }
 
+    /// `PATCH` of JSON, read as `T`.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).expect("the wire shapes have text keys and no failing serializer");
+        read(&self.send(Method::PATCH, path, body.into(), Duration::ZERO).await?)
+    }
+
     /// `POST` of JSON, read as `T`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 pub mod release;
 mod show;
+pub mod test;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

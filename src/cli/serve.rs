@@ -1,8 +1,9 @@
 //! `grantd serve`: load the configuration and run the daemon.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use listenfd::ListenFd;
@@ -25,6 +26,7 @@ use crate::config::{Config, JobsConfig, LogFormat, LogLevel, secrets};
 use crate::daemon::{self, Daemon, RootKeyFrom, Settings, Socket, StartError};
 use crate::jobs::{JobsError, Timetable};
 use crate::telemetry::{self, Format};
+use crate::web::tls::{self, TlsError, TlsFrom};
 
 /// Run the daemon
 ///
@@ -97,12 +99,49 @@ pub fn settings(
         registry,
         socket,
         limits,
-        store: config.store.path.as_ref().map_or(&*paths.store, |path| path.as_path()).to_owned(),
+        tls: tls(config, paths)?,
+        store: store_path(config, paths).to_owned(),
         root_key: root_key(config, paths)?,
         timetable: timetable(config)?,
         cache_entries: usize::try_from(config.limits.cache_entries.get()).unwrap_or(usize::MAX),
         open_sessions: usize::try_from(config.limits.open_sessions.get()).unwrap_or(usize::MAX),
     })
+}
+
+/// The longest certificate chain, in bytes.
+const CERTIFICATE_MAX: u64 = 64 * 1024;
+
+/// What the pages are served with, if their address is https. A certificate of the operator's is read and checked here.
+fn tls(config: &Config, paths: &Paths) -> Result<Option<TlsFrom>, CliError> {
+    let wrong = |member: &str, message: String| {
+        let error = config.error(&["web".into(), "tls".into(), member.into()], message);
+        CliError::new(ExitCode::Configuration, error.to_string())
+    };
+    let https = config.web.url.as_url().scheme() == "https";
+    let Some(given) = &config.web.tls else {
+        let directory = store_path(config, paths).parent().map(Path::to_owned).unwrap_or_default();
+        return Ok(https.then_some(TlsFrom::Own(directory)));
+    };
+    if !https {
+        let message = "expected `url` with https beside it, such as `https://localhost:8717`";
+        let error = config.error(&["web".into(), "tls".into()], message);
+        return Err(CliError::new(ExitCode::Configuration, error.to_string()));
+    }
+    let file = given.certificate.file.as_path();
+    let named = |problem: String| wrong("certificate", format!("the file {} {problem}", file.display()));
+    let mut certificate = Vec::new();
+    let read = fs::File::open(file).and_then(|opened| opened.take(CERTIFICATE_MAX).read_to_end(&mut certificate));
+    read.map_err(|error| named(format!("cannot be read: {error}")))?;
+    let key =
+        secrets::read(&given.key, paths.credentials.as_deref()).map_err(|error| wrong("key", error.to_string()))?;
+    tls::given(&certificate, &key).map(Some).map_err(|error| match error {
+        TlsError::Certificate(_) => named(error.to_string()),
+        _ => wrong("key", format!("{} {error}", given.key)),
+    })
+}
+
+fn store_path<'c>(config: &'c Config, paths: &'c Paths) -> &'c Path {
+    config.store.path.as_ref().map_or(&*paths.store, |path| path.as_path())
 }
 
 fn timetable(config: &Config) -> Result<Timetable, CliError> {

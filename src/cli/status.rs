@@ -14,6 +14,7 @@ use crate::cli::client::Client;
 use crate::cli::duration;
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::screen::{Screen, plain};
+use crate::cli::table::{Cell, TITLE, align, cell, titles};
 use crate::clock::{Clock, SystemClock};
 use crate::model::connection::ReconnectReason;
 use crate::model::time::Timestamp;
@@ -61,32 +62,25 @@ pub async fn run(args: StatusArgs, socket: &Path, screen: &mut Screen<'_>) -> Re
     Ok(ExitCode::Ok)
 }
 
-const TITLE: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
 const PASSING: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-struct Cell {
-    text: String,
-    style: Style,
-}
-
-fn cell(text: impl Into<String>) -> Cell {
-    Cell { text: text.into(), style: Style::new() }
-}
-
 fn table(connections: &[ConnectionBody], everybody: bool, now: Timestamp) -> String {
-    let mut titles = vec!["PROVIDER", "ACCOUNT", "STATE", "EXPIRES", "RENEWS", "USED", "ID"];
-    if everybody {
-        titles.insert(0, "SUBJECT");
+    let mut columns = vec!["PROVIDER", "ACCOUNT", "STATE", "EXPIRES", "RENEWS", "USED", "ID"];
+    let named = connections.iter().any(|connection| connection.default || connection.label.is_some());
+    if named {
+        columns.insert(2, "LABEL");
     }
-    let titles = titles.into_iter().map(|title| Cell { text: title.to_owned(), style: TITLE });
-    let mut rows = vec![titles.collect()];
-    rows.extend(connections.iter().map(|connection| row(connection, everybody, now)));
+    if everybody {
+        columns.insert(0, "SUBJECT");
+    }
+    let mut rows = vec![titles(columns)];
+    rows.extend(connections.iter().map(|connection| row(connection, named, everybody, now)));
     align(&rows)
 }
 
-fn row(connection: &ConnectionBody, everybody: bool, now: Timestamp) -> Vec<Cell> {
+fn row(connection: &ConnectionBody, named: bool, everybody: bool, now: Timestamp) -> Vec<Cell> {
     let (state, style) = state(connection);
     let mut cells = vec![
         cell(connection.provider.as_str()),
@@ -97,11 +91,24 @@ fn row(connection: &ConnectionBody, everybody: bool, now: Timestamp) -> Vec<Cell
         cell(used(connection, now)),
         cell(connection.id.as_str()),
     ];
+    if named {
+        cells.insert(2, cell(label(connection)));
+    }
     if everybody {
         let subject = connection.subject.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         cells.insert(0, cell(subject));
     }
     cells
+}
+
+/// What the account is called here, and whether it is the default.
+fn label(connection: &ConnectionBody) -> String {
+    match (connection.label.as_deref().map(plain), connection.default) {
+        (Some(label), true) => format!("{label} (default)"),
+        (Some(label), false) => label,
+        (None, true) => "(default)".to_owned(),
+        (None, false) => "-".to_owned(),
+    }
 }
 
 fn state(connection: &ConnectionBody) -> (&str, Style) {
@@ -139,24 +146,6 @@ fn used(connection: &ConnectionBody, now: Timestamp) -> String {
         span if span < Duration::from_secs(60) => "just now".to_owned(),
         span => format!("{} ago", duration::words(span)),
     }
-}
-
-fn align(rows: &[Vec<Cell>]) -> String {
-    let width = |cell: &Cell| cell.text.chars().count();
-    let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<usize> =
-        (0..columns).map(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or_default()).collect();
-    let mut text = String::new();
-    for row in rows {
-        for (column, cell) in row.iter().enumerate() {
-            let is_last = column + 1 == columns;
-            let padding = if is_last { 0 } else { widths[column] - width(cell) + 2 };
-            let Cell { text: content, style } = cell;
-            let _ = write!(text, "{style}{content}{style:#}{:padding$}", "");
-        }
-        text.push('\n');
-    }
-    text
 }
 
 /// One line for each connection that waits for a person.
@@ -263,6 +252,18 @@ mod tests {
              github    octocat      connected                 in 3 h 20 min  in 2 h 40 min  never  cx_1\n\
              slack     Ünïted \u{fffd}[2J  renewal failed, retrying  never          -              never  cx_1\n"
         );
+    }
+
+    #[test]
+    fn labels_and_the_default_have_a_column_where_there_are_any() {
+        let mut work = connection("github", "octocat", "active");
+        (work["label"], work["default"]) = (json!("work"), json!(true));
+        let mut home = connection("github", "hubot", "active");
+        home["label"] = json!("ho\u{1b}me");
+        let table = plain_table(&read(vec![work, home, connection("slack", "acme", "active")]), 0);
+        let column: Vec<&str> = table.lines().map(|line| line[19..35].trim_end()).collect();
+        assert_eq!(column[..2], ["LABEL", "work (default)"], "{table}");
+        assert!(column[2].starts_with("ho\u{fffd}me") && column[3].starts_with('-'), "{table}");
     }
 
     #[test]

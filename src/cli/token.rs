@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::api::wire::{ProblemBody, TokenBody, TokenReply};
+use crate::api::wire::{AccountBody, ProblemBody, TokenBody, TokenReply};
 use crate::cli::client::{Client, Failure};
 use crate::cli::duration;
 use crate::cli::exit::{CliError, ExitCode};
@@ -100,7 +100,9 @@ fn what_to_do(problem: &ProblemBody, provider: &ProviderId) -> String {
         let _ = writeln!(lines, "{}", problem.error_description);
     }
     for account in problem.accounts.iter().flatten() {
-        let _ = writeln!(lines, "  --account {:?}  ({})", plain(&account.name), plain(&account.id));
+        let AccountBody { id, name, label, .. } = account;
+        let label = label.as_ref().map_or_else(String::new, |label| format!(", label {}", plain(label)));
+        let _ = writeln!(lines, "  --account {:?}  ({}{label})", plain(name), plain(id));
     }
     if let Some(url) = &problem.connect_url {
         let code = problem.user_code.as_deref().unwrap_or("the same code");
@@ -187,11 +189,12 @@ mod tests {
     #[test]
     fn of_several_accounts_each_is_shown_as_it_can_be_named() {
         let problem: ProblemBody = serde_json::from_value(json!({
-            "error": "account_ambiguous", "accounts": [{"id": "1", "name": "a"}, {"id": "2", "name": "b\u{1b}"}],
+            "error": "account_ambiguous", "accounts": [{"id": "1", "name": "a", "connection": "cx_1"},
+                         {"id": "2", "name": "b\u{1b}", "label": "work", "connection": "cx_2"}],
         }))
         .unwrap();
         let hint = person(&problem, &"github".parse().unwrap()).hint.unwrap();
-        assert_eq!(hint, "  --account \"a\"  (1)\n  --account \"b\u{fffd}\"  (2)");
+        assert_eq!(hint, "  --account \"a\"  (1)\n  --account \"b\u{fffd}\"  (2, label work)");
     }
 
     #[test]

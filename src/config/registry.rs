@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use crate::broker::registry::{Configured, Registry};
 use crate::catalog::{Catalog, Setting, Settings, SettingsError};
+use crate::config::secrets::SecretRefError;
 use crate::config::values::{Preset, ScopeChoice};
-use crate::config::{Config, ConfigError, ProviderConfig, secrets};
-use crate::model::client::Client;
+use crate::config::{Config, ConfigError, ProviderConfig, client_keys, secrets};
+use crate::model::client::{Client, ClientAuth};
 use crate::model::id::{ProviderId, SlotName};
 use crate::model::provider::rules::ScopesManagedBy;
 use crate::model::provider::{ClientKind, Provider, redirect};
 use crate::model::scope::ScopeSet;
+use crate::oauth::assertion;
 use crate::yaml::{Segment, YamlError};
 
 impl Config {
@@ -37,15 +39,11 @@ impl Config {
 
     fn warnings(&self, registry: &Registry) -> Vec<String> {
         let of = |id: &ProviderId, provider: &Provider| {
-            redirect::check(provider, &registry.redirect_uri(id))
-                .into_iter()
-                .map(|sentence| {
-                    let path = [Segment::from("providers"), Segment::from(id.as_str())];
-                    self.error(&path, sentence).to_string()
-                })
-                .collect::<Vec<_>>()
+            let unusable = redirect::check(provider, &registry.redirect_uri(id))?;
+            let path = [Segment::from("providers"), Segment::from(id.as_str())];
+            Some(self.error(&path, format!("nobody can connect: {unusable}")).to_string())
         };
-        registry.providers.iter().flat_map(|(id, configured)| of(id, &configured.provider)).collect()
+        registry.providers.iter().filter_map(|(id, configured)| of(id, &configured.provider)).collect()
     }
 }
 
@@ -73,6 +71,18 @@ impl One<'_> {
     }
 
     fn client(&self, provider: &Provider, credentials: Option<&Path>) -> Result<Client, ConfigError> {
+        if provider.client_auth == ClientAuth::PrivateKeyJwt {
+            return self.client_with_key(provider, credentials);
+        }
+        for (name, there) in
+            [("client_key", &self.settings.client_key), ("client_certificate", &self.settings.client_certificate)]
+        {
+            if there.is_some() {
+                let message =
+                    "expected none: this kind of client does not sign; see the variants in `grantd provider show`";
+                return Err(self.error(&[name], message).into());
+            }
+        }
         let secret = match (&self.settings.client_secret, provider.client_kind) {
             (None, ClientKind::Confidential) => {
                 return Err(self.error(&[], "expected the key `client_secret`: this kind of client has one").into());
@@ -89,7 +99,35 @@ impl One<'_> {
                 })?)
             }
         };
-        Ok(Client { id: self.settings.client_id.clone(), secret })
+        Ok(Client { id: self.settings.client_id.clone(), secret, key: None })
+    }
+
+    /// A client that signs for itself and has no secret.
+    fn client_with_key(&self, provider: &Provider, credentials: Option<&Path>) -> Result<Client, ConfigError> {
+        if self.settings.client_secret.is_some() {
+            let message = "expected no secret: this kind of client signs with its key";
+            return Err(self.error(&["client_secret"], message).into());
+        }
+        let Some(reference) = &self.settings.client_key else {
+            return Err(self.error(&[], "expected the key `client_key`: this kind of client signs with one").into());
+        };
+        let failed = |member: &'static str| {
+            move |cause: SecretRefError| ConfigError::Secret {
+                at: Box::new(self.error(&[member], cause.to_string())),
+                cause: Box::new(cause),
+            }
+        };
+        let mut key = client_keys::key(reference, credentials).map_err(failed("client_key"))?;
+        if let Some(reference) = &self.settings.client_certificate {
+            key = client_keys::certificate(key, reference, credentials).map_err(failed("client_certificate"))?;
+        }
+        if assertion::algorithm(provider, &key).is_none() {
+            let wanted: Vec<_> = provider.assertion.algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+            let message =
+                format!("expected a key that can sign with {}: {} wants that", wanted.join(" or "), provider.name);
+            return Err(self.error(&["client_key"], message).into());
+        }
+        Ok(Client { id: self.settings.client_id.clone(), secret: None, key: Some(key) })
     }
 
     /// By their full names, for each slot that has any.

@@ -18,6 +18,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::config::values::{AbsolutePath, Expected};
+use crate::model::client_key::ClientKeyError;
 use crate::model::secret::{ClientSecret, SecretError};
 
 /// The longest secret, in bytes.
@@ -181,6 +182,9 @@ pub enum SecretProblem {
         /// The owner's user id.
         owner: u32,
     },
+    /// No key that a client can sign with, or not the certificate of one.
+    #[error(transparent)]
+    Key(#[from] ClientKeyError),
     /// Not a secret that can be sent.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -193,6 +197,12 @@ pub enum SecretProblem {
     /// Longer than any secret.
     #[error("is longer than {LENGTH_MAX} bytes")]
     TooLong,
+    /// Others can change it.
+    #[error("has the mode {mode:04o}; expected no writing by the group and by others, such as 0644")]
+    Writable {
+        /// The permission bits.
+        mode: u32,
+    },
     /// Others can read or change it.
     #[error("has the mode {mode:04o}; expected no access for others and no writing by the group, such as 0600")]
     Wide {
@@ -206,14 +216,29 @@ pub enum SecretProblem {
 /// # Errors
 /// If there is nothing, too much, or something that others could have read or written.
 pub fn read(reference: &SecretRef, credentials: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, SecretRefError> {
+    read_as(reference, credentials, Privacy::Secret)
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Privacy {
+    Public,
+    Secret,
+}
+
+pub(super) fn read_as(
+    reference: &SecretRef,
+    credentials: Option<&Path>,
+    privacy: Privacy,
+) -> Result<Zeroizing<Vec<u8>>, SecretRefError> {
     let found = match reference {
         SecretRef::Command(argv) => output(argv),
         SecretRef::Credential(name) => match credentials {
-            Some(dir) => file(&dir.join(&name.0)),
+            Some(dir) => file(&dir.join(&name.0), privacy),
             None => Err(SecretProblem::NoCredentials),
         },
         SecretRef::Env(name) => variable(&name.0),
-        SecretRef::File(path) => file(path.as_path()),
+        SecretRef::File(path) => file(path.as_path(), privacy),
     };
     found.and_then(without_line_end).map_err(|problem| SecretRefError { reference: reference.clone(), problem })
 }
@@ -254,25 +279,29 @@ fn variable(name: &str) -> Result<Zeroizing<Vec<u8>>, SecretProblem> {
 
 /// The file is opened first and looked at then, so that what is checked is what is read. `O_NONBLOCK` keeps a pipe from
 /// holding us up.
-fn file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretProblem> {
+fn file(path: &Path, privacy: Privacy) -> Result<Zeroizing<Vec<u8>>, SecretProblem> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = match rustix::fs::open(path, flags, FileMode::empty()) {
         Err(rustix::io::Errno::LOOP) => return Err(SecretProblem::NotPlain),
         opened => opened.map_err(std::io::Error::from)?,
     };
-    check(&opened)?;
+    check(&opened, privacy)?;
     bounded(std::fs::File::from(opened))
 }
 
-fn check(file: &OwnedFd) -> Result<(), SecretProblem> {
+fn check(file: &OwnedFd, privacy: Privacy) -> Result<(), SecretProblem> {
     let stat = rustix::fs::fstat(file).map_err(std::io::Error::from)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(SecretProblem::NotPlain);
     }
     let mode = stat.st_mode & 0o7777;
     // A group that may read is how distributions share one secret between services; others never may.
-    if mode & 0o027 != 0 {
-        return Err(SecretProblem::Wide { mode });
+    let forbidden = if privacy == Privacy::Secret { 0o027 } else { 0o022 };
+    if mode & forbidden != 0 {
+        return Err(match privacy {
+            Privacy::Public => SecretProblem::Writable { mode },
+            Privacy::Secret => SecretProblem::Wide { mode },
+        });
     }
     let owner = stat.st_uid;
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {

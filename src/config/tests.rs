@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::catalog::Catalog;
+use crate::model::client_key::tests as client_key;
 use crate::model::scope::ScopeSet;
 
 const FULL: &str = r#"
@@ -128,11 +129,13 @@ fn a_literal_secret_is_refused_and_not_repeated() {
 
 #[test]
 fn the_pages_are_for_this_machine() {
-    for good in ["http://localhost:8717", "http://127.0.0.1:1", "http://[::1]:65535/"] {
+    for good in ["http://localhost:8717", "http://127.0.0.1:1", "http://[::1]:65535/", "https://localhost:8717"] {
         assert!(good.parse::<values::WebUrl>().is_ok(), "{good}");
     }
     for bad in [
-        "https://localhost:8717",
+        "ftp://localhost:8717",
+        "https://localhost",
+        "https://localhost:443",
         "http://localhost",
         "http://localhost:80",
         "http://localhost:0",
@@ -182,10 +185,10 @@ fn presets_and_lists_become_full_scopes_for_each_slot() {
     assert!(registry.providers[&"notion".parse().unwrap()].scopes.is_empty());
     assert!(registry.providers[&"microsoft".parse().unwrap()].client.secret.is_none());
     assert!(registry.providers[&"slack".parse().unwrap()].client.secret.is_some());
-    assert_eq!(
-        warnings,
-        ["g.yaml:5:10: Slack needs https even for localhost, with this kind of client. (at providers.slack)"]
-    );
+    let [warning] = warnings.as_slice() else { panic!("one warning for the one that cannot work: {warnings:?}") };
+    assert!(warning.starts_with("g.yaml:5:10: nobody can connect: Slack needs https even for localhost"), "{warning}");
+    assert!(warning.contains("register https://localhost:8717/callback/slack there"), "{warning}");
+    assert!(warning.ends_with("(at providers.slack)"), "{warning}");
 }
 
 #[test]
@@ -202,15 +205,15 @@ fn settings_that_do_not_fit_are_told_with_their_place() {
         ),
         (
             "githib: {client_id: a}",
-            "g.yaml:2:11: no definition `githib`; expected one of `github`, `google`, `microsoft`, `notion`, `slack`; did you mean `github`?; or say which with the key `definition` (at providers.githib)",
+            "g.yaml:2:11: no definition `githib`; expected one of `atlassian`, `github`, `gitlab`, `google`, `microsoft`, `notion`, `slack`; did you mean `github`?; or say which with the key `definition` (at providers.githib)",
         ),
         (
-            "work: {client_id: a, definition: gitlab}",
-            "g.yaml:2:36: no definition `gitlab`; expected one of `github`, `google`, `microsoft`, `notion`, `slack`",
+            "work: {client_id: a, definition: gitea}",
+            "g.yaml:2:36: no definition `gitea`; expected one of `atlassian`, `github`, `gitlab`, `google`, `microsoft`, `notion`, `slack`",
         ),
         (
             "github: {client_id: a, variant: ap}",
-            "g.yaml:2:35: no variant `ap`; expected one of `app`, `ghes`, `ghes-app`, `oauth-app`; did you mean `app`? (at providers.github.variant)",
+            "g.yaml:2:35: no variant `ap`; expected one of `app`, `device`, `ghes`, `ghes-app`, `oauth-app`; did you mean `app`? (at providers.github.variant)",
         ),
         (
             "github: {client_id: a, vars: {host: a/b}}",
@@ -244,6 +247,79 @@ fn settings_that_do_not_fit_are_told_with_their_place() {
         let text = format!("providers:\n  {settings}\n");
         let error = registry(&text, dir.path()).unwrap_err();
         assert!(error.starts_with(expected), "\nfound    {error}\nexpected {expected}");
+    }
+}
+
+/// The registry with a client that signs, its key and certificate in files.
+fn with_files(settings: &str, key: &str, certificate: Option<(&str, u32)>) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = credentials();
+    let put = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    put("key.pem", key, 0o600);
+    let mut text = format!("providers:\n  microsoft:\n    client_id: a\n{settings}");
+    if let Some((certificate, mode)) = certificate {
+        put("crt.pem", certificate, mode);
+        text += "    client_certificate: {file: DIR/crt.pem}\n";
+    }
+    let dir_name = dir.path().display().to_string();
+    let registry = registry(&text.replace("DIR", &dir_name), dir.path());
+    registry.map(drop).map_err(|error| error.replace(&dir_name, "DIR"))
+}
+
+#[test]
+fn a_client_that_signs_has_a_key_and_no_secret() {
+    let ((rsa, public), (p256, _)) = (client_key::rsa_pem(), client_key::p256_pem());
+    let (own, other) = (client_key::certificate(&public), client_key::certificate(&client_key::rsa_pem().1));
+    let signing = "    variant: certificate\n    client_key: {file: DIR/key.pem}\n";
+    for (settings, key, certificate, expected) in [
+        (signing, &rsa, None, ""),
+        (signing, &rsa, Some((&*own, 0o644)), ""),
+        (
+            signing,
+            &rsa,
+            Some((&*own, 0o664)),
+            "g.yaml:6:25: the file DIR/crt.pem has the mode 0664; expected no writing by the group and by others, such as 0644 (at providers.microsoft.client_certificate)",
+        ),
+        (
+            signing,
+            &rsa,
+            Some((&*other, 0o600)),
+            "g.yaml:6:25: the file DIR/crt.pem is not the certificate of the client's key",
+        ),
+        (signing, &rsa, Some((&*rsa, 0o600)), "g.yaml:6:25: the file DIR/crt.pem holds no certificate; expected PEM"),
+        (
+            signing,
+            &own,
+            None,
+            "g.yaml:5:17: the file DIR/key.pem holds no private key; expected PEM with `-----BEGIN PRIVATE KEY-----`",
+        ),
+        (signing, &p256, None, "g.yaml:5:17: expected a key that can sign with PS256: Microsoft wants that"),
+        (
+            "    variant: certificate\n",
+            &rsa,
+            None,
+            "g.yaml:2:3: expected the key `client_key`: this kind of client signs with one",
+        ),
+        (
+            "    variant: certificate\n    client_secret: {credential: github}\n",
+            &rsa,
+            None,
+            "g.yaml:5:20: expected no secret: this kind of client signs with its key",
+        ),
+        (
+            "    client_key: {file: DIR/key.pem}\n    client_secret: {credential: github}\n",
+            &rsa,
+            None,
+            "g.yaml:4:17: expected none: this kind of client does not sign; see the variants in `grantd provider show`",
+        ),
+    ] {
+        let error = with_files(settings, key, certificate).err().unwrap_or_default();
+        assert!(error.starts_with(expected), "\nfound    {error}\nexpected {expected}");
+        assert_eq!(error.is_empty(), expected.is_empty(), "{error}");
     }
 }
 

@@ -123,7 +123,7 @@ impl FromStr for GroupName {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WebUrl(Url);
 
-from_text!(WebUrl, "Such as http://localhost:8717: http on loopback with a port.");
+from_text!(WebUrl, "Such as http://localhost:8717: http or https on loopback with a port.");
 
 impl WebUrl {
     /// The URL; its path is `/`.
@@ -134,7 +134,7 @@ impl WebUrl {
 }
 
 impl Default for WebUrl {
-    /// The form that all five built-in providers can register.
+    /// The form that most built-in providers can register.
     fn default() -> Self {
         "http://localhost:8717".parse().expect("the default is a web address")
     }
@@ -150,16 +150,16 @@ impl FromStr for WebUrl {
         }
         let url = Url::parse(text).map_err(|_| EXAMPLE)?;
         let named = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        if url.scheme() != "http" || !named || !is_loopback(&url) {
+        if !matches!(url.scheme(), "http" | "https") || !named || !is_loopback(&url) {
             return Err(Expected(
-                "http on `localhost`, `127.0.0.1` or `[::1]`: the pages are for browsers on this machine, and other addresses are not served yet",
+                "http or https on `localhost`, `127.0.0.1` or `[::1]`: the pages are for browsers on this machine, and other addresses are not served yet",
             ));
         }
         if url.path() != "/" {
             return Err(EXAMPLE);
         }
         if url.port().is_none_or(|port| port == 0) {
-            return Err(Expected("a port other than 80, such as `http://localhost:8717`"));
+            return Err(Expected("a port other than 80 and 443, such as `http://localhost:8717`"));
         }
         Ok(Self(url))
     }

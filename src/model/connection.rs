@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{ConnectionId, Epoch, ProviderId};
+use crate::model::label::Label;
 use crate::model::scope::ScopeSet;
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
@@ -17,10 +18,18 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether a caller who says `selector` means this account: by id or by name.
+    /// Whether this is the account's id or name.
     #[must_use]
     pub fn answers_to(&self, selector: &str) -> bool {
         self.id == selector || self.name == selector
+    }
+}
+
+impl Connection {
+    /// Whether a caller who says `selector` means this connection: by the account's id or name, or by the label.
+    #[must_use]
+    pub fn answers_to(&self, selector: &str) -> bool {
+        self.account.answers_to(selector) || self.label.as_ref().is_some_and(|label| label.as_str() == selector)
     }
 }
 
@@ -35,6 +44,10 @@ pub struct Connection {
     pub provider: ProviderId,
     /// Which account there.
     pub account: Account,
+    /// What its subject calls it; no other of the subject's connections at the provider is called so.
+    pub label: Option<Label>,
+    /// Whether it is meant when a caller names no account; at most one of the subject's at the provider.
+    pub is_default: bool,
     /// How it stands.
     pub state: State,
     /// Which consent the grants come from.
@@ -45,6 +58,8 @@ pub struct Connection {
     pub created_at: Timestamp,
     /// When a person last consented: what a provider limits from the consent on counts from here.
     pub confirmed_at: Timestamp,
+    /// When the provider gave what that consent brought: the request for it was sent.
+    pub given_at: Timestamp,
     /// When a token of it was last handed out, to the hour; `None` if none ever was.
     pub used_at: Option<Timestamp>,
 }

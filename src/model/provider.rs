@@ -3,19 +3,24 @@
 //! A [`Provider`] is what the catalog makes of a definition and an operator's settings: variables are filled in, the
 //! variant is chosen, URLs are parsed. The `rules` below it are read from YAML as they stand.
 
+pub mod assertion;
+pub mod claim_rules;
 pub mod pointer;
 pub mod redirect;
+pub mod refusals;
 pub mod rules;
 pub mod scopes;
+pub mod slots;
 
 use url::Url;
 
 use crate::model::client::ClientAuth;
 use crate::model::id::ProviderId;
+use crate::model::provider::assertion::AssertionRules;
 use crate::model::provider::pointer::PointerTemplate;
 use crate::model::provider::rules::{
-    Api, AuthorizeRules, ErrorRule, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules,
-    ScopeRules, SlotRule, TokenRules,
+    Api, AuthorizeRules, DeviceRules, ErrorRule, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules,
+    ResponseRules, ScopeRules, SlotRule, TokenRules,
 };
 use crate::model::provider::rules::{Body, Encoding, TokenKind};
 
@@ -40,12 +45,16 @@ pub struct Provider {
     pub client_auth: ClientAuth,
     /// Whether a client without a secret is an error, or a client with one.
     pub client_kind: ClientKind,
+    /// What its assertion says, if that is how it proves itself.
+    pub assertion: AssertionRules,
     /// Whether PKCE is sent (RFC 7636). Always S256; `plain` does not exist here.
     pub pkce: bool,
     /// What goes into the authorization request.
     pub authorize: AuthorizeRules,
     /// What the provider accepts as redirect URI.
     pub redirect: RedirectRules,
+    /// What the device flow needs; it is there if there is a device authorization endpoint.
+    pub device: DeviceRules,
     /// What goes into a token request.
     pub token: TokenRules,
     /// How to read a token response.
@@ -58,8 +67,12 @@ pub struct Provider {
     pub errors: Vec<ErrorRule>,
     /// Which account it is.
     pub identity: Identity,
-    /// How to take a grant back; `None` if the provider has no way.
+    /// What a person's consent does to an earlier one.
+    pub consent: ConsentRules,
+    /// How to take a grant back and nothing else; `None` if the provider has no way.
     pub revoke: Option<Revoke>,
+    /// How to take back more than one connection: only when a person asks for it.
+    pub revoke_wider: Option<Revoke>,
     /// Where a person can take a grant back by hand.
     pub revoke_manual_url: Option<Url>,
     /// What is known of its scopes.
@@ -137,8 +150,22 @@ pub struct Revoke {
     pub token: TokenKind,
     /// Status codes that mean it is gone.
     pub ok_http: Vec<u16>,
+    /// Status codes that mean the provider did not know the token any more: as good as gone.
+    pub gone_http: Vec<u16>,
+    /// Error codes that mean the same, whatever the status.
+    pub gone_code: Vec<String>,
     /// How much goes with it.
     pub reach: RevokeReach,
+    /// What else goes, in one sentence for the person who is asked.
+    pub takes: Option<String>,
+}
+
+/// What a person's consent does to an earlier one for the same account.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize, Eq, PartialEq, serde::Serialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsentRules {
+    /// Whether it may end the grant that was given before. The person is told so, and the newer grant is the one that counts.
+    pub replaces_earlier: bool,
 }
 
 /// The method of a revocation request.
@@ -169,6 +196,8 @@ pub enum RevokeAuth {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RevokeReach {
+    /// Every grant that this person gave to the same client, on whatever machine: asked for, never automatic.
+    Client,
     /// Every token of this grant.
     Grant,
     /// Every grant that this person gave to any client of the operator's project: asked for, never automatic.
@@ -177,11 +206,39 @@ pub enum RevokeReach {
     Token,
 }
 
+impl RevokeReach {
+    /// Whether it takes more than one connection, so that a person has to ask for it.
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        matches!(self, Self::Client | Self::Project)
+    }
+
+    /// The stable word, in definitions and in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Grant => "grant",
+            Self::Project => "project",
+            Self::Token => "token",
+        }
+    }
+}
+
 impl Provider {
     /// The slot called `name`.
     #[must_use]
     pub fn slot(&self, name: &crate::model::id::SlotName) -> Option<&SlotRule> {
         self.slots.iter().find(|slot| slot.name == *name)
+    }
+
+    /// What a person should know who has connected an account here and is about to agree again.
+    #[must_use]
+    pub fn consent_warning(&self) -> Option<String> {
+        self.consent.replaces_earlier.then(|| {
+            let name = &self.name;
+            format!("{name} keeps one access for each account: if you agree again for the same account, the one you have now ends and the new one takes its place.")
+        })
     }
 
     /// The hosts that grantd itself may talk to for this provider. The authorization endpoint is not among them: only
@@ -193,7 +250,7 @@ impl Provider {
         };
         [Some(&self.endpoints.token), self.endpoints.device.as_ref(), self.endpoints.jwks.as_ref(), identity]
             .into_iter()
-            .chain([self.revoke.as_ref().map(|revoke| &revoke.url)])
+            .chain([&self.revoke, &self.revoke_wider].map(|revoke| revoke.as_ref().map(|revoke| &revoke.url)))
             .flatten()
     }
 }

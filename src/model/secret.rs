@@ -73,7 +73,22 @@ secret_type!(
     CodeVerifier
 );
 
+secret_type!(
+    /// What the tokens of a device flow are asked for with (RFC 8628 section 3.2).
+    DeviceCode
+);
+secret_type!(
+    /// Shows that whoever goes on with a connect session is who began it. A browser keeps it as a cookie, a command in memory.
+    Proof
+);
+
 impl Clone for AccessToken {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Clone for Proof {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use subtle::ConstantTimeEq as _;
 
 use crate::model::id::SlotName;
 use crate::model::provider::Provider;
@@ -51,26 +52,63 @@ const UNREADABLE_LIFETIME: Duration = Duration::from_secs(60);
 /// No lifetime is believed to be longer.
 const LIFETIME_MAX: u64 = 10 * 365 * 24 * 3600;
 
-/// Reads the grants out of a successful answer; `None` if there is no usable access token in it.
+/// Reads the grants out of the answer to a code; `None` if there is no usable access token in it.
 #[must_use]
 pub fn read(provider: &Provider, body: Value) -> Option<TokenAnswer> {
     if !token_type_is_usable(provider, &body) {
         return None;
     }
-    let slots: Vec<SlotAnswer> = provider
-        .slots
-        .iter()
-        .filter_map(|rule| {
-            let places = rule.places.iter();
-            places
-                .filter(|place| holds(place.when.as_ref(), &body))
-                .find_map(|place| slot_at(provider, &rule.name, place, &body))
-        })
-        .collect();
+    let mut found = Vec::new();
+    for rule in &provider.slots {
+        let mut places = rule.places.iter().filter(|place| holds(place.when.as_ref(), &body));
+        let slot = places.find_map(|place| Some((place, slot_at(provider, &rule.name, place, &body)?)));
+        found.extend(slot.map(|(place, slot)| Found { named: place.when.is_some(), slot }));
+    }
+    let slots = without_doubles(found);
     if slots.is_empty() {
         return None;
     }
     Some(TokenAnswer { slots, body: AnswerBody(body) })
+}
+
+/// Reads the answer to a refresh of this slot. Such an answer holds one grant, often in another place than the answer to the
+/// code; one that says it is of another slot is none.
+#[must_use]
+pub fn read_slot(provider: &Provider, slot: &SlotName, body: &Value) -> Option<SlotAnswer> {
+    if !token_type_is_usable(provider, body) {
+        return None;
+    }
+    let rule = provider.slot(slot)?;
+    let mut places = rule.places.iter().filter(|place| !contradicts(place.when.as_ref(), body));
+    places.find_map(|place| slot_at(provider, slot, place, body))
+}
+
+/// A slot of an answer, and whether the answer says by its own words that it is this one.
+struct Found {
+    named: bool,
+    slot: SlotAnswer,
+}
+
+/// One token in two slots is one grant, and must not be spent twice: it belongs to the slot that the answer names, else to
+/// the first.
+fn without_doubles(found: Vec<Found>) -> Vec<SlotAnswer> {
+    let mut kept: Vec<Found> = Vec::new();
+    for next in found {
+        match kept.iter_mut().find(|kept| is_same_grant(&kept.slot, &next.slot)) {
+            Some(double) if next.named && !double.named => *double = next,
+            Some(_) => {}
+            None => kept.push(next),
+        }
+    }
+    kept.into_iter().map(|found| found.slot).collect()
+}
+
+fn is_same_grant(one: &SlotAnswer, other: &SlotAnswer) -> bool {
+    let same = |one: &str, other: &str| -> bool { one.as_bytes().ct_eq(other.as_bytes()).into() };
+    match (&one.refresh, &other.refresh) {
+        (Some(one), Some(other)) => same(one.expose(), other.expose()),
+        _ => same(one.access.expose(), other.access.expose()),
+    }
 }
 
 fn slot_at(provider: &Provider, slot: &SlotName, place: &SlotPlace, body: &Value) -> Option<SlotAnswer> {
@@ -115,12 +153,17 @@ pub fn holds(condition: Option<&Match>, body: &Value) -> bool {
     condition.is_none_or(|Match { pointer, equals }| pointer.find(body) == Some(equals))
 }
 
+/// Whether the member is there with another value.
+fn contradicts(condition: Option<&Match>, body: &Value) -> bool {
+    condition.is_some_and(|Match { pointer, equals }| pointer.find(body).is_some_and(|found| found != equals))
+}
+
 fn text<'v>(pointer: &Pointer, body: &'v Value) -> Option<&'v str> {
     pointer.find(body)?.as_str().filter(|text| !text.is_empty())
 }
 
 /// Seconds as a number, a fraction or a text; `None` if it is none of these or not positive.
-fn lifetime(value: &Value) -> Option<Duration> {
+pub(super) fn lifetime(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
@@ -194,6 +237,69 @@ mod tests {
         for refresh in [json!(""), json!(null), json!(1)] {
             let answer = read(&plain_provider(), json!({"access_token": "a", "refresh_token": refresh})).unwrap();
             assert!(answer.slots[0].refresh.is_none());
+        }
+    }
+
+    /// A bot's token on top, a person's inside, as one of our providers has it.
+    fn two_slots() -> Provider {
+        let mut provider = plain_provider();
+        provider.response.token_types = vec!["bot".to_owned(), "user".to_owned()];
+        provider.slots = serde_json::from_value(json!([
+            {"name": "bot", "places": [{"when": {"pointer": "/token_type", "equals": "bot"}}]},
+            {"name": "user", "places": [
+                {"access": "/person/access_token", "refresh": "/person/refresh_token"},
+                {"when": {"pointer": "/token_type", "equals": "user"}},
+            ]},
+        ]))
+        .unwrap();
+        provider
+    }
+
+    #[test]
+    fn one_token_in_two_slots_is_one_grant() {
+        let person = |access: &str, refresh: &str| json!({"access_token": access, "refresh_token": refresh});
+        for (body, slots) in [
+            (
+                json!({"token_type": "bot", "access_token": "b", "refresh_token": "rb", "person": person("u", "ru")}),
+                "bot user",
+            ),
+            (
+                json!({"token_type": "bot", "access_token": "b", "refresh_token": "r", "person": person("u", "r")}),
+                "bot",
+            ),
+            (json!({"token_type": "bot", "access_token": "x", "person": {"access_token": "x"}}), "bot"),
+            (
+                json!({"token_type": "user", "access_token": "u", "refresh_token": "r", "person": person("u", "r")}),
+                "user",
+            ),
+            (json!({"token_type": "user", "access_token": "u"}), "user"),
+            (json!({"person": {"access_token": "u"}}), "user"),
+        ] {
+            let answer = read(&two_slots(), body.clone()).unwrap();
+            let found: Vec<_> = answer.slots.iter().map(|slot| slot.slot.as_str()).collect();
+            assert_eq!(found.join(" "), slots, "{body}");
+        }
+        let mut turned = two_slots();
+        turned.slots.reverse();
+        let answer = read(&turned, json!({"token_type": "bot", "access_token": "x", "person": {"access_token": "x"}}));
+        assert_eq!(answer.unwrap().slots[0].slot.as_str(), "bot", "the answer says so, whatever the order");
+    }
+
+    #[test]
+    fn the_answer_to_a_refresh_is_of_the_slot_that_was_asked_for_or_of_none() {
+        for (slot, body, access) in [
+            ("bot", json!({"token_type": "bot", "access_token": "b"}), Some("b")),
+            ("user", json!({"token_type": "user", "access_token": "u"}), Some("u")),
+            ("user", json!({"token_type": "bot", "access_token": "b"}), None),
+            ("bot", json!({"token_type": "user", "access_token": "u"}), None),
+            ("user", json!({"token_type": "bot", "access_token": "b", "person": {"access_token": "u"}}), Some("u")),
+            ("user", json!({"access_token": "u"}), Some("u")),
+            ("bot", json!({"access_token": "b"}), Some("b")),
+            ("other", json!({"access_token": "b"}), None),
+        ] {
+            let found = read_slot(&two_slots(), &slot.parse().unwrap(), &body);
+            assert_eq!(found.as_ref().map(|found| found.access.expose()), access, "{slot} {body}");
+            assert!(found.is_none_or(|found| found.slot.as_str() == slot), "{slot} {body}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use oauth2::PkceCodeChallenge;
 use url::Url;
 
+use crate::model::claims::Claims;
 use crate::model::id::{SlotName, random_text};
 use crate::model::provider::Provider;
 use crate::model::provider::rules::{CallbackIss, IssuerRules, ScopesManagedBy};
@@ -24,6 +25,8 @@ pub struct Authorization<'a> {
     pub scopes: &'a BTreeMap<SlotName, ScopeSet>,
     /// Ask again although the person agreed before: a refresh token is missing, or another account is wanted.
     pub reconsent: bool,
+    /// What the provider wanted to see proven when it refused the connection that is to be connected again.
+    pub claims: Option<&'a Claims>,
 }
 
 /// The URL to send the browser to, and what must be kept until it comes back.
@@ -73,12 +76,15 @@ pub fn request(ask: &Authorization<'_>) -> AuthorizationRequest {
             params.extend(rules.reconsent_params.clone());
         }
         query.extend_pairs(params);
+        if let (Some(param), Some(claims)) = (&rules.claims_param, ask.claims) {
+            query.append_pair(param, claims.as_str());
+        }
     }
     AuthorizationRequest { url, state, verifier, nonce }
 }
 
 /// The parameters that carry scopes, with the scope that asks for a refresh token in the first of them.
-fn scope_params(ask: &Authorization<'_>) -> Vec<(String, String)> {
+pub(super) fn scope_params(ask: &Authorization<'_>) -> Vec<(String, String)> {
     if ask.provider.scopes.managed_by == ScopesManagedBy::App {
         return Vec::new();
     }
@@ -126,10 +132,26 @@ mod tests {
     fn asked(provider: &Provider, scopes: &[(&str, &str)]) -> (AuthorizationRequest, BTreeMap<String, String>) {
         let scopes = scopes.iter().map(|(slot, list)| (slot.parse().unwrap(), ScopeSet::read(list, ' '))).collect();
         let redirect_uri = "http://localhost:8717/callback/plain";
-        let built =
-            request(&Authorization { provider, client_id: "me", redirect_uri, scopes: &scopes, reconsent: false });
+        let ask =
+            Authorization { provider, client_id: "me", redirect_uri, scopes: &scopes, reconsent: false, claims: None };
+        let built = request(&ask);
         let query = built.url.query_pairs().into_owned().collect();
         (built, query)
+    }
+
+    #[test]
+    fn a_challenge_goes_back_in_the_parameter_that_the_definition_names() {
+        let (mut provider, claims) = (plain_provider(), Claims::new("{\"a\": \"&=+\"}").unwrap());
+        let query = |provider: &Provider, claims| -> BTreeMap<String, String> {
+            let (redirect_uri, scopes) = ("http://localhost:8717/callback/plain", BTreeMap::new());
+            let ask =
+                Authorization { provider, client_id: "me", redirect_uri, scopes: &scopes, reconsent: true, claims };
+            request(&ask).url.query_pairs().into_owned().collect()
+        };
+        assert!(!query(&provider, Some(&claims)).contains_key("claims"));
+        provider.authorize.claims_param = Some("claims".to_owned());
+        assert_eq!(query(&provider, Some(&claims))["claims"], claims.as_str());
+        assert!(!query(&provider, None).contains_key("claims"));
     }
 
     #[test]

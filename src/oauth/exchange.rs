@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use oauth2::basic::{
     BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
 };
@@ -14,33 +15,51 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::client::{Client, ClientAuth};
+use crate::model::id::SlotName;
 use crate::model::provider::Provider;
+use crate::model::provider::rules::ScopeOnRefresh;
+use crate::model::scope::ScopeSet;
 use crate::model::secret::{AuthorizationCode, CodeVerifier, RefreshToken};
-use crate::oauth::answer::{self, TokenAnswer};
-use crate::oauth::quirk;
+use crate::model::time::Timestamp;
+use crate::oauth::answer::{self, SlotAnswer, TokenAnswer};
+use crate::oauth::refused::Refused;
 use crate::oauth::rejection::Rejection;
 use crate::oauth::transport::Transport;
+use crate::oauth::{assertion, quirk};
 
-/// A provider and our registration at it: who is asked, and as whom.
+/// A provider and our registration at it: who is asked, as whom, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct As<'a> {
     /// The provider.
     pub provider: &'a Provider,
     /// Our registration.
     pub client: &'a Client,
+    /// Now: an assertion lasts a few minutes from here.
+    pub now: Timestamp,
+}
+
+/// A refresh token that is to be spent, and what it is expected to bring.
+#[derive(Clone, Copy, Debug)]
+pub struct Spend<'a> {
+    /// The refresh token.
+    pub token: &'a RefreshToken,
+    /// The slot of its grant.
+    pub slot: &'a SlotName,
+    /// What the grant may do.
+    pub granted: &'a ScopeSet,
 }
 
 /// Redeems a code at the token endpoint.
 ///
 /// # Errors
-/// A [`Rejection`]. A code may be redeemed once, so after [`Rejection::Ambiguous`] the person has to start again.
+/// A [`Refused`]. A code may be redeemed once, so after [`Rejection::Ambiguous`] the person has to start again.
 pub async fn redeem(
     whom: As<'_>,
     code: AuthorizationCode,
     verifier: Option<CodeVerifier>,
     redirect_uri: &str,
     http: &Transport<'_>,
-) -> Result<TokenAnswer, Rejection> {
+) -> Result<TokenAnswer, Refused> {
     let client = registered(whom);
     let mut request = client.exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()));
     if let Some(verifier) = verifier {
@@ -53,23 +72,45 @@ pub async fn redeem(
     for (name, value) in &whom.provider.token.code_params {
         request = request.add_extra_param(name, value);
     }
-    let via = Via { provider: whom.provider, http };
-    understood(whom.provider, request.request_async(&via).await)
-}
-
-/// Spends a refresh token at the token endpoint. No scope is asked for: the grant keeps what it has.
-///
-/// # Errors
-/// A [`Rejection`]. Only [`Rejection::Unsent`] says that the refresh token has not been spent.
-pub async fn refresh(whom: As<'_>, token: &RefreshToken, http: &Transport<'_>) -> Result<TokenAnswer, Rejection> {
-    let client = registered(whom);
-    let token = oauth2::RefreshToken::new(token.expose().to_owned());
-    let mut request = client.exchange_refresh_token(&token);
-    for (name, value) in &whom.provider.token.refresh_params {
+    for (name, value) in assertion::params(whom)? {
         request = request.add_extra_param(name, value);
     }
     let via = Via { provider: whom.provider, http };
-    understood(whom.provider, request.request_async(&via).await)
+    let body = understood(request.request_async(&via).await)?;
+    answer::read(whom.provider, body).ok_or_else(|| Rejection::Ambiguous("an answer without an access token").into())
+}
+
+/// Spends a refresh token at the token endpoint. As a rule no scope is asked for, and the grant keeps what it has; where the
+/// definition wants one named, it is what the grant has.
+///
+/// # Errors
+/// A [`Refused`]. Only [`Rejection::Unsent`] says that the refresh token has not been spent.
+pub async fn refresh(whom: As<'_>, spend: Spend<'_>, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
+    let client = registered(whom);
+    let token = oauth2::RefreshToken::new(spend.token.expose().to_owned());
+    let mut request = client.exchange_refresh_token(&token);
+    for scope in scopes_to_name(whom.provider, spend.granted).iter() {
+        request = request.add_scope(oauth2::Scope::new(scope.to_string()));
+    }
+    for (name, value) in &whom.provider.token.refresh_params {
+        request = request.add_extra_param(name, value);
+    }
+    for (name, value) in assertion::params(whom)? {
+        request = request.add_extra_param(name, value);
+    }
+    let via = Via { provider: whom.provider, http };
+    let body = understood(request.request_async(&via).await)?;
+    let answer = answer::read_slot(whom.provider, spend.slot, &body);
+    answer.ok_or_else(|| Rejection::Ambiguous("an answer without an access token for this grant").into())
+}
+
+/// What a refresh names, so that the answer is for the same resource. Without the scope for it there would be no further
+/// refresh token.
+fn scopes_to_name(provider: &Provider, granted: &ScopeSet) -> ScopeSet {
+    if provider.token.scope_on_refresh == ScopeOnRefresh::Never || granted.is_empty() {
+        return ScopeSet::default();
+    }
+    granted.iter().cloned().chain(provider.authorize.offline_scope.clone()).collect()
 }
 
 /// The transport as this provider needs it: its quirks on the way out and on the way back.
@@ -79,17 +120,17 @@ struct Via<'a, 't> {
 }
 
 impl<'c> AsyncHttpClient<'c> for Via<'_, '_> {
-    type Error = Rejection;
-    type Future = BoxFuture<'c, Result<HttpResponse, Rejection>>;
+    type Error = Refused;
+    type Future = BoxFuture<'c, Result<HttpResponse, Refused>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
-            let answer = (self.http)(quirk::outgoing(self.provider, request)).await?;
-            let (parts, body) = quirk::incoming(self.provider, answer)?.into_parts();
-            let body: Value =
-                serde_json::from_slice(&body).map_err(|_| Rejection::Ambiguous("an answer that is not JSON"))?;
-            let standard = serde_json::json!({ "access_token": "-", "token_type": "bearer", "answer": body });
-            Ok(HttpResponse::from_parts(parts, standard.to_string().into_bytes()))
+            let sent = (self.http)(quirk::outgoing(self.provider, request)).await;
+            let answer = quirk::incoming(self.provider, &sent.map_err(Rejection::from)?)?;
+            let standard = serde_json::json!({ "access_token": "-", "token_type": "bearer", "answer": answer });
+            let mut response = HttpResponse::new(standard.to_string().into_bytes());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(response)
         })
     }
 }
@@ -128,7 +169,7 @@ fn registered(whom: As<'_>) -> RegisteredClient {
         .set_token_uri(TokenUrl::from_url(whom.provider.endpoints.token.clone()))
         .set_auth_type(match whom.provider.client_auth {
             ClientAuth::Basic => AuthType::BasicAuth,
-            ClientAuth::None | ClientAuth::Post => AuthType::RequestBody,
+            ClientAuth::None | ClientAuth::Post | ClientAuth::PrivateKeyJwt => AuthType::RequestBody,
         });
     match (&whom.client.secret, whom.provider.client_auth) {
         (Some(secret), ClientAuth::Basic | ClientAuth::Post) => {
@@ -139,17 +180,11 @@ fn registered(whom: As<'_>) -> RegisteredClient {
 }
 
 /// What the `oauth2` crate made of it. Its own error types never leave here: one of them prints the raw answer.
-fn understood(
-    provider: &Provider,
-    result: Result<TokenResponse, RequestTokenError<Rejection, BasicErrorResponse>>,
-) -> Result<TokenAnswer, Rejection> {
+fn understood(result: Result<TokenResponse, RequestTokenError<Refused, BasicErrorResponse>>) -> Result<Value, Refused> {
     match result {
-        Ok(response) => {
-            let body = response.extra_fields().answer.clone();
-            answer::read(provider, body).ok_or(Rejection::Ambiguous("an answer without an access token"))
-        }
-        Err(RequestTokenError::Request(rejection)) => Err(rejection),
-        Err(_) => Err(Rejection::Ambiguous("an answer that could not be read")),
+        Ok(response) => Ok(response.extra_fields().answer.clone()),
+        Err(RequestTokenError::Request(refused)) => Err(refused),
+        Err(_) => Err(Rejection::Ambiguous("an answer that could not be read").into()),
     }
 }
 
@@ -158,13 +193,17 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::model::provider::rules::Rotation;
-    use crate::model::secret::ClientSecret;
+    use crate::model::client_key::tests::p256;
+    use crate::model::provider::rules::{Encoding, Rotation, TokenKind};
+    use crate::model::provider::{Revoke, RevokeAuth, RevokeMethod, RevokeReach};
+    use crate::model::secret::{AccessToken, ClientSecret};
     use crate::oauth::quirk::tests::plain_provider;
+    use crate::oauth::revoke;
     use crate::oauth::transport::{Answer, TransportError};
 
     fn client() -> Client {
-        Client { id: "id:1".to_owned(), secret: Some(ClientSecret::new("s%+ :é".replace('é', "e")).unwrap()) }
+        let secret = Some(ClientSecret::new("s%+ :é".replace('é', "e")).unwrap());
+        Client { id: "id:1".to_owned(), secret, key: None }
     }
 
     fn answered(body: &'static [u8]) -> Answer<'static> {
@@ -175,15 +214,20 @@ mod tests {
         url::form_urlencoded::parse(request.body()).into_owned().collect()
     }
 
+    async fn spend(provider: &Provider, client: &Client, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
+        let whom = As { provider, client, now: Timestamp::from_secs(0) };
+        let (token, granted) = (RefreshToken::new("r1").unwrap(), ScopeSet::read("b a", ' '));
+        refresh(whom, Spend { token: &token, slot: &SlotName::main(), granted: &granted }, http).await
+    }
+
     async fn seen(provider: &Provider) -> HttpRequest {
         let (client, seen) = (client(), Mutex::new(None));
         let http = |request: HttpRequest| {
             *seen.lock().unwrap() = Some(request);
             answered(br#"{"access_token":"a","expires_in":5}"#)
         };
-        let whom = As { provider, client: &client };
-        let answer = refresh(whom, &RefreshToken::new("r1").unwrap(), &http).await.unwrap();
-        assert_eq!(answer.slots[0].access.expose(), "a");
+        let answer = spend(provider, &client, &http).await.unwrap();
+        assert_eq!(answer.access.expose(), "a");
         seen.into_inner().unwrap().unwrap()
     }
 
@@ -209,6 +253,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_refresh_names_what_the_grant_has_where_the_definition_wants_it() {
+        let mut provider = plain_provider();
+        provider.token.scope_on_refresh = ScopeOnRefresh::Granted;
+        provider.authorize.offline_scope = Some("offline_access".parse().unwrap());
+        assert!(form(&seen(&provider).await).contains(&("scope".to_owned(), "a b offline_access".to_owned())));
+    }
+
+    #[tokio::test]
     async fn a_refresh_asks_for_no_scope() {
         let request = seen(&plain_provider()).await;
         assert!(form(&request).iter().all(|(name, _)| name != "scope"));
@@ -217,16 +269,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_assertion_takes_the_place_of_the_secret_in_every_request() {
+        let mut provider = plain_provider();
+        provider.client_auth = ClientAuth::PrivateKeyJwt;
+        let (key, seen) = (p256().0, Mutex::new(Vec::new()));
+        let client = Client { id: "id:1".to_owned(), secret: None, key: Some(key) };
+        let http = |request: HttpRequest| {
+            seen.lock().unwrap().push(request);
+            answered(br#"{"access_token":"a"}"#)
+        };
+        let whom = As { provider: &provider, client: &client, now: Timestamp::from_secs(0) };
+        spend(&provider, &client, &http).await.unwrap();
+        redeem(whom, AuthorizationCode::new("c").unwrap(), None, "http://localhost:1/callback", &http).await.unwrap();
+        let rules = Revoke {
+            method: RevokeMethod::Post,
+            url: "https://as.example/revoke".parse().unwrap(),
+            auth: RevokeAuth::Post,
+            encoding: Encoding::Form,
+            body: [("token".to_owned(), "{token}".to_owned())].into(),
+            token: TokenKind::Access,
+            ok_http: vec![200],
+            gone_http: Vec::new(),
+            gone_code: Vec::new(),
+            reach: RevokeReach::Token,
+            takes: None,
+        };
+        revoke::revoke(whom, &rules, &AccessToken::new("a").unwrap(), None, &http).await;
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen.len(), 3);
+        let mut assertions = std::collections::HashSet::new();
+        for request in &seen {
+            let sent = form(request);
+            let value = |name: &str| sent.iter().find(|(sent, _)| sent == name).map(|(_, value)| value.as_str());
+            assert!(!request.headers().contains_key("authorization") && value("client_secret").is_none());
+            assert_eq!(value("client_id"), Some("id:1"));
+            let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+            assert_eq!(value("client_assertion_type"), Some(kind));
+            assert!(assertions.insert(value("client_assertion").unwrap().to_owned()), "each is used once");
+        }
+    }
+
+    #[tokio::test]
     async fn what_was_not_sent_is_told_from_what_was_lost() {
         let (provider, client) = (plain_provider(), client());
-        let whom = As { provider: &provider, client: &client };
-        let token = RefreshToken::new("r").unwrap();
         for (failure, expected) in [
             (TransportError::Unsent("refused"), Rejection::Unsent("refused")),
             (TransportError::Lost("reset"), Rejection::Ambiguous("reset")),
         ] {
             let http = move |_: HttpRequest| -> Answer<'static> { Box::pin(std::future::ready(Err(failure.clone()))) };
-            assert_eq!(refresh(whom, &token, &http).await.unwrap_err(), expected);
+            assert_eq!(spend(&provider, &client, &http).await.unwrap_err().rejection, expected);
         }
     }
 
@@ -237,7 +328,7 @@ mod tests {
             *seen.lock().unwrap() = Some(request);
             answered(br#"{"access_token":"a"}"#)
         };
-        let whom = As { provider: &provider, client: &client };
+        let whom = As { provider: &provider, client: &client, now: Timestamp::from_secs(0) };
         let code = AuthorizationCode::new("c").unwrap();
         let verifier = CodeVerifier::new("v".repeat(43)).unwrap();
         redeem(whom, code, Some(verifier), "http://localhost:1/callback/plain", &http).await.unwrap();

@@ -104,22 +104,27 @@ pub struct Refusal<'a> {
 /// Sorts a refusal: by the definition's rules first, then by RFC 6749 section 5.2 and the status.
 #[must_use]
 pub fn classify(provider: &Provider, refusal: &Refusal<'_>) -> Rejection {
-    let class = provider
-        .errors
-        .iter()
-        .find(|rule| matches(rule, refusal))
-        .map(|rule| rule.class)
-        .or_else(|| refusal.code.and_then(standard));
+    let class = class_of(provider, refusal);
     let code = Code::read(refusal.sub.or(refusal.code).unwrap_or("none"));
     match class {
         Some(ErrorClass::Denied) => Rejection::Denied,
         Some(ErrorClass::Misconfigured) => Rejection::Registration { code },
         Some(ErrorClass::Reauth) => Rejection::Consent { code },
         Some(ErrorClass::RestartLogin) => Rejection::Restart { code },
-        Some(ErrorClass::Transient) => Rejection::Retry { after: RetryAfter::of(refusal.headers) },
+        // Only the device flow knows what these are good for.
+        Some(ErrorClass::Pending | ErrorClass::SlowDown | ErrorClass::Transient) => {
+            Rejection::Retry { after: RetryAfter::of(refusal.headers) }
+        }
         Some(ErrorClass::UserAction) => Rejection::UserAction { code },
         None => by_status(refusal),
     }
+}
+
+/// The class of a refusal: by the definition's rules first, then by the standards. `None` if nobody knows the code.
+#[must_use]
+pub fn class_of(provider: &Provider, refusal: &Refusal<'_>) -> Option<ErrorClass> {
+    let rule = provider.errors.iter().find(|rule| matches(rule, refusal));
+    rule.map(|rule| rule.class).or_else(|| refusal.code.and_then(standard))
 }
 
 /// An unknown code in a proper error answer says that the provider refused before doing anything. A server error may come
@@ -147,10 +152,13 @@ fn matches(rule: &ErrorRule, refusal: &Refusal<'_>) -> bool {
         && (rule.http.is_empty() || rule.http.contains(&refusal.status.as_u16()))
 }
 
-/// RFC 6749 sections 4.1.2.1 and 5.2; OpenID Connect Core section 3.1.2.6.
+/// RFC 6749 sections 4.1.2.1 and 5.2; OpenID Connect Core section 3.1.2.6; RFC 8628 section 3.5.
 fn standard(code: &str) -> Option<ErrorClass> {
     Some(match code {
         "access_denied" => ErrorClass::Denied,
+        "authorization_pending" => ErrorClass::Pending,
+        "expired_token" => ErrorClass::RestartLogin,
+        "slow_down" => ErrorClass::SlowDown,
         "invalid_grant" => ErrorClass::Reauth,
         "account_selection_required" | "consent_required" | "interaction_required" | "login_required" => {
             ErrorClass::UserAction

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::sandbox::fault::{BodyKind, What};
 use crate::sandbox::machine::{Presentation, Receipt};
+use crate::sandbox::manner::Said;
 
 const WEB_PAGE: &str = "<!doctype html><title>Oops</title><h1>Something went wrong</h1>";
 
@@ -103,8 +104,8 @@ impl std::fmt::Debug for Parcel {
 }
 
 impl Plan {
-    /// What the script wants. Waits where it says so.
-    pub(super) async fn of(fault: Option<What>) -> Self {
+    /// What the script wants; `tell` writes an error down as the provider does. Waits where the script says so.
+    pub(super) async fn of(fault: Option<What>, tell: &(dyn Fn(&Said) -> Answer + Send + Sync)) -> Self {
         let Some(fault) = fault else {
             return Self::Process(After::Send(Damage::None));
         };
@@ -118,9 +119,11 @@ impl Plan {
             What::DropAfterProcessing => Self::Process(After::Break),
             What::DropBeforeProcessing => Self::Break,
             What::Status { code, body } => Self::Answer(Box::new(status(code, body))),
-            What::OAuthError(code) => {
-                let body = json!({"error": code, "error_description": "scripted"});
-                Self::Answer(Box::new(Answer::json(StatusCode::BAD_REQUEST, &body)))
+            What::OAuthError(code) => Self::Answer(Box::new(tell(&Said::of(&code, "scripted")))),
+            What::Error { code, status, members } => {
+                let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+                let said = Said { status, more: members, ..Said::of(&code, "scripted") };
+                Self::Answer(Box::new(tell(&said)))
             }
             What::Garbage => {
                 let noise = &b"\xff\xfe{\"access_to"[..];

@@ -80,6 +80,17 @@ impl Browser {
         Self { client: builder.build().expect("TLS can be set up"), cookies: Mutex::default() }
     }
 
+    /// A browser without cookies that trusts this certificate, in PEM form, and no other.
+    ///
+    /// # Errors
+    /// If it is no certificate.
+    #[expect(clippy::disallowed_methods, reason = "it plays a person's browser, which is not the daemon's way out")]
+    pub fn trusting(certificate: &[u8]) -> Result<Self, BrowserError> {
+        let certificate = reqwest::Certificate::from_pem(certificate)?;
+        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        Ok(Self { client: builder.tls_certs_only([certificate]).build()?, cookies: Mutex::default() })
+    }
+
     /// Opens an address and follows where it leads.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 pub(super) mod authorize;
 pub(super) mod control;
+pub(super) mod device;
 pub(super) mod home;
 pub(super) mod pages;
 pub(super) mod token;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::sandbox::options::millis;
 
@@ -37,6 +38,8 @@ pub enum Endpoint {
     Jwks,
     /// The revocation endpoint.
     Revoke,
+    /// The device authorization endpoint (RFC 8628).
+    Device,
 }
 
 /// How often something goes wrong.
@@ -62,9 +65,20 @@ pub enum What {
         /// What the body is.
         body: BodyKind,
     },
-    /// Answers 400 with this OAuth error code (RFC 6749 section 5.2). Nothing is processed.
+    /// Answers this OAuth error code (RFC 6749 section 5.2) as the provider writes errors down. Nothing is processed.
     #[serde(rename = "oauth_error")]
     OAuthError(String),
+    /// The same with a status and further members of the body.
+    Error {
+        /// The code.
+        code: String,
+        /// The status; the one that the provider gives to the code if absent.
+        #[serde(default)]
+        status: Option<u16>,
+        /// Further members.
+        #[serde(default)]
+        members: Map<String, Value>,
+    },
     /// Waits, then goes on as if nothing had been. The request is processed even if the client has hung up.
     #[serde(rename = "delay_ms", with = "millis")]
     Delay(Duration),

@@ -78,6 +78,8 @@ pub enum Secret {
     Access,
     /// A refresh token.
     Refresh,
+    /// A device code (RFC 8628); each poll presents it.
+    Device,
 }
 
 /// One line of the ledger.

@@ -7,6 +7,7 @@ mod access;
 mod clients;
 mod codes;
 mod consent;
+mod device;
 mod receipt;
 mod refresh;
 
@@ -19,23 +20,31 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Serialize, Serializer};
 
 use crate::clock::Clock;
+use crate::model::id::SlotName;
 use crate::model::secret::{AccessToken, RefreshToken};
 use crate::model::time::Timestamp;
 use crate::sandbox::fault::{Endpoint, Script, What};
 use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Ledger, Line, Secret};
-use crate::sandbox::manner::Manner;
-use crate::sandbox::options::{IssueRefresh, Options, SandboxUser};
+use crate::sandbox::manner::route::{Route, Spot, path_of};
+use crate::sandbox::manner::{Manner, Wish};
+use crate::sandbox::options::{IssueRefresh, Options, Quirks, SandboxUser};
 use crate::sandbox::signer::Signer;
 
+pub(super) use self::access::{Reach, Revocation};
 pub(super) use self::clients::Credentials;
 pub(super) use self::codes::Redemption;
 pub(super) use self::consent::{Asked, AuthorizeError, Choice, Redirect, Step};
+pub(super) use self::device::{DeviceAsked, DeviceGiven, GRANT_TYPE as DEVICE_GRANT_TYPE};
 pub(super) use self::receipt::{Presentation, Receipt};
 
 /// The state of one sandbox, shared by its requests.
 pub(super) struct Machine {
+    /// Where it is, without the last slash.
+    pub(super) origin: String,
+    /// What stands in callbacks.
     pub(super) issuer: String,
-    pub(super) manner: &'static dyn Manner,
+    pub(super) manner: Arc<dyn Manner>,
+    pub(super) routes: Vec<Route>,
     pub(super) signer: Signer,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -47,17 +56,21 @@ pub(super) struct State {
     pub(super) script: Script,
     waiting: HashMap<String, consent::Waiting>,
     codes: HashMap<Fingerprint, codes::Code>,
+    devices: HashMap<Fingerprint, device::Device>,
     grants: Vec<Grant>,
     refresh: HashMap<Fingerprint, refresh::Refresh>,
     access: HashMap<Fingerprint, access::Access>,
     in_flight: HashMap<Fingerprint, u32>,
 }
 
-/// What one person gave one client.
+/// What one person gave one client, for one slot.
 struct Grant {
     client: Arc<str>,
+    slot: SlotName,
     user: SandboxUser,
     scopes: Arc<[String]>,
+    /// Whether the consent was one that brings a refresh token where the parameters decide that.
+    offline: bool,
     given: Timestamp,
     ended: Option<&'static str>,
     newest_refresh: Option<Fingerprint>,
@@ -73,6 +86,8 @@ pub struct GrantView {
     /// Who has it.
     #[serde(serialize_with = "whole")]
     pub client: Arc<str>,
+    /// The slot it is for; `main` where there is one.
+    pub slot: SlotName,
     /// Who gave it.
     #[serde(serialize_with = "whole")]
     pub sub: Arc<str>,
@@ -92,6 +107,8 @@ pub struct GrantView {
 pub struct Issued {
     /// The grant it belongs to.
     pub grant: GrantId,
+    /// The slot of the grant.
+    pub slot: SlotName,
     /// Who has it.
     pub client: Arc<str>,
     /// Whose account it is.
@@ -100,8 +117,8 @@ pub struct Issued {
     pub scopes: Vec<String>,
     /// `at_MARK_…`
     pub access: AccessToken,
-    /// How long it lives.
-    pub access_ttl: Duration,
+    /// How long it lives; `None` is for ever.
+    pub access_ttl: Option<Duration>,
     /// `rt_MARK_…`, unless the grant has none or the old one stays.
     pub refresh: Option<RefreshToken>,
     /// How long that lives; `None` is for ever.
@@ -127,10 +144,20 @@ pub struct IdTokenFacts {
 pub(super) enum Refusal {
     /// The request is malformed.
     Request(&'static str),
-    /// The client is unknown, or its proof is wrong.
+    /// The client's proof is wrong, or it names none.
     Client,
+    /// There is no such client.
+    NoClient,
+    /// The client has a secret and did not send it.
+    NoSecret,
+    /// The client has no secret and sent one.
+    PublicSecret,
     /// The code, or what has to go with it, is not good.
     Code(&'static str),
+    /// The redirect URI is not the one of the authorization request.
+    RedirectUri,
+    /// There is no such token to be revoked.
+    NoToken,
     /// The refresh token is not good.
     RefreshToken(&'static str),
     /// The token is somebody else's.
@@ -139,6 +166,19 @@ pub(super) enum Refusal {
     Scope,
     /// There is no such grant type.
     GrantType,
+    /// The device code is not good.
+    DeviceCode(&'static str),
+    /// The person has not decided about a device code yet.
+    Pending,
+    /// Not yet either, and the client polls too fast; from now on this many seconds are to lie between two polls.
+    SlowDown {
+        /// The interval in seconds.
+        interval: u64,
+    },
+    /// The device code is too old.
+    Expired,
+    /// The person said no to a device.
+    Denied,
 }
 
 impl Refusal {
@@ -146,31 +186,48 @@ impl Refusal {
     pub(super) const fn error(self) -> &'static str {
         match self {
             Self::Request(_) => "invalid_request",
-            Self::Client => "invalid_client",
-            Self::Code(_) | Self::RefreshToken(_) => "invalid_grant",
+            Self::Client | Self::NoClient | Self::NoSecret | Self::PublicSecret => "invalid_client",
+            Self::Code(_) | Self::DeviceCode(_) | Self::RedirectUri | Self::RefreshToken(_) | Self::NoToken => {
+                "invalid_grant"
+            }
             Self::ForeignToken => "unauthorized_client",
             Self::Scope => "invalid_scope",
             Self::GrantType => "unsupported_grant_type",
+            Self::Pending => "authorization_pending",
+            Self::SlowDown { .. } => "slow_down",
+            Self::Expired => "expired_token",
+            Self::Denied => "access_denied",
         }
     }
 
     /// The same in words.
     pub(super) const fn description(self) -> &'static str {
         match self {
-            Self::Request(why) | Self::Code(why) | Self::RefreshToken(why) => why,
-            Self::Client => "no such client, or its proof is wrong",
+            Self::Request(why) | Self::Code(why) | Self::DeviceCode(why) | Self::RefreshToken(why) => why,
+            Self::Client | Self::NoClient => "no such client, or its proof is wrong",
+            Self::NoSecret => "the secret of the client is missing",
+            Self::PublicSecret => "the client is public and sent a secret",
+            Self::RedirectUri => "redirect_uri differs from the one in the authorization request",
+            Self::NoToken => "no such token",
             Self::ForeignToken => "the token was issued to another client",
             Self::Scope => "more than was granted",
-            Self::GrantType => "authorization_code and refresh_token are supported",
+            Self::GrantType => "authorization_code, refresh_token and device_code are supported",
+            Self::Pending => "the person has not decided yet",
+            Self::SlowDown { .. } => "too fast: wait longer between two polls",
+            Self::Expired => "the device code has expired",
+            Self::Denied => "the person said no",
         }
     }
 }
 
 impl Machine {
-    pub(super) fn new(options: Options, issuer: String) -> Self {
+    pub(super) fn new(options: Options, origin: String) -> Self {
+        let manner = options.role.manner();
         Self {
-            issuer,
-            manner: options.role.manner(),
+            issuer: manner.issuer(&origin),
+            origin,
+            routes: manner.routes(),
+            manner,
             signer: Signer::default(),
             clock: Arc::clone(&options.clock),
             state: Mutex::new(State {
@@ -179,6 +236,7 @@ impl Machine {
                 script: Script::default(),
                 waiting: HashMap::new(),
                 codes: HashMap::new(),
+                devices: HashMap::new(),
                 grants: Vec::new(),
                 refresh: HashMap::new(),
                 access: HashMap::new(),
@@ -192,8 +250,17 @@ impl Machine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The path of the place where this is answered.
+    pub(super) fn path_of(&self, spot: Spot) -> &str {
+        path_of(&self.routes, spot)
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    pub(super) fn quirks(&self) -> Quirks {
+        self.state().options.quirks.clone()
     }
 
     pub(super) fn fault(&self, at: Endpoint, grant_type: Option<&str>) -> Option<What> {
@@ -219,27 +286,32 @@ impl Machine {
         let client = Arc::clone(&state.client(client)?.id);
         let user = state.options.users.iter().find(|user| *user.sub == *sub)?.clone();
         let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
-        let grant = state.open_grant(client, user, scopes, now);
+        let grant = state.open_grant(client, Wish { slot: SlotName::main(), scopes }, user, true, now);
         Some(state.issue(grant, None, None, None, now))
     }
 
     /// Ends every grant of this person, as their account settings would.
     pub(super) fn revoke_user(&self, sub: &str) -> usize {
         let now = self.now();
-        let mut state = self.state();
-        let theirs: Vec<GrantId> = (1..)
-            .zip(&state.grants)
-            .filter(|(_, grant)| *grant.user.sub == *sub && grant.ended.is_none())
-            .map(|(id, _)| GrantId(id))
-            .collect();
-        for &grant in &theirs {
-            state.end_grant(grant, "revoked_by_user", now);
-        }
-        theirs.len()
+        self.state().end_grants(sub, None, "revoked_by_user", now)
     }
 }
 
 impl State {
+    /// Ends every grant of this person, or those to one client only. Tells how many there were.
+    fn end_grants(&mut self, sub: &str, client: Option<&str>, why: &'static str, now: Timestamp) -> usize {
+        let of_client = |grant: &Grant| client.is_none_or(|client| *grant.client == *client);
+        let theirs: Vec<GrantId> = (1..)
+            .zip(&self.grants)
+            .filter(|(_, grant)| *grant.user.sub == *sub && grant.ended.is_none() && of_client(grant))
+            .map(|(id, _)| GrantId(id))
+            .collect();
+        for &grant in &theirs {
+            self.end_grant(grant, why, now);
+        }
+        theirs.len()
+    }
+
     fn grant(&self, id: GrantId) -> Option<&Grant> {
         self.grants.get(usize::try_from(id.0).ok()?.checked_sub(1)?)
     }
@@ -258,6 +330,7 @@ impl State {
         GrantView {
             id,
             client: Arc::clone(&grant.client),
+            slot: grant.slot.clone(),
             sub: Arc::clone(&grant.user.sub),
             scopes: Arc::clone(&grant.scopes),
             ended: grant.ended,
@@ -266,11 +339,20 @@ impl State {
         }
     }
 
-    fn open_grant(&mut self, client: Arc<str>, user: SandboxUser, scopes: Vec<String>, now: Timestamp) -> GrantId {
+    fn open_grant(
+        &mut self,
+        client: Arc<str>,
+        given: Wish,
+        user: SandboxUser,
+        offline: bool,
+        now: Timestamp,
+    ) -> GrantId {
         self.grants.push(Grant {
             client,
+            slot: given.slot,
             user,
-            scopes: scopes.into(),
+            scopes: given.scopes.into(),
+            offline,
             given: now,
             ended: None,
             newest_refresh: None,
@@ -290,6 +372,8 @@ impl State {
     ) -> Issued {
         let wants_refresh = match self.options.issue_refresh {
             IssueRefresh::Always => true,
+            IssueRefresh::Never => false,
+            IssueRefresh::FirstOfflineConsent => self.known(id).offline,
             IssueRefresh::OfflineAccessOnly => self.known(id).scopes.iter().any(|scope| scope == "offline_access"),
         };
         let refresh = wants_refresh.then(|| self.new_refresh(id, grant_type, now));
@@ -307,15 +391,19 @@ impl State {
     ) -> Issued {
         let grant = self.known(id);
         let scopes = scopes.unwrap_or_else(|| grant.scopes.to_vec());
-        let (client, user, given) = (Arc::clone(&grant.client), grant.user.clone(), grant.given);
+        let (client, slot, user, given) =
+            (Arc::clone(&grant.client), grant.slot.clone(), grant.user.clone(), grant.given);
         let openid = scopes.iter().any(|scope| scope == "openid");
-        let access = self.new_access(id, grant_type, now);
+        let endless = self.options.quirks.endless_without_refresh && grant.newest_refresh.is_none();
+        let access_ttl = (!endless).then_some(self.options.access_ttl);
+        let access = self.new_access(id, access_ttl, grant_type, now);
         Issued {
             grant: id,
+            slot,
             client,
             user,
             access,
-            access_ttl: self.options.access_ttl,
+            access_ttl,
             refresh,
             refresh_ttl: self.options.refresh_ttl,
             id_token: openid.then_some(IdTokenFacts { nonce, auth_time: given, issued_at: now }),

@@ -1,15 +1,21 @@
 //! What a sandbox is told when it starts: who may ask, who the people are, and each quirk as a switch of its own.
 
+mod quirks;
+mod role;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::secret::ClientSecret;
 use crate::sandbox::manner::Role;
+
+pub use self::quirks::{IdTokenFlaw, Quirks};
 
 /// The client that is registered when nobody says otherwise.
 pub const DEFAULT_CLIENT: &str = "grantd-sandbox";
@@ -46,6 +52,14 @@ pub struct Options {
     pub issue_refresh: IssueRefresh,
     /// Whether a refresh ends the access tokens that the grant had before.
     pub kills_access_on_refresh: bool,
+    /// How long a client has to wait between two polls with a device code (RFC 8628 section 3.2).
+    pub device_interval: Duration,
+    /// How long a device code lives.
+    pub device_ttl: Duration,
+    /// When a client that has a secret has to prove itself in the device flow.
+    pub device_secret: DeviceSecret,
+    /// What no standard says.
+    pub quirks: Quirks,
     /// Answers the authorization request at once, without a page. For tests.
     pub auto_consent: Option<Decision>,
 }
@@ -108,6 +122,22 @@ pub enum IssueRefresh {
     Always,
     /// When `offline_access` was granted (OpenID Connect Core section 11).
     OfflineAccessOnly,
+    /// When `access_type=offline` was asked for and the person agrees for the first time, or is made to by
+    /// `prompt=consent`.
+    FirstOfflineConsent,
+    /// Never.
+    Never,
+}
+
+/// When a client that has a secret has to prove itself in the device flow, from the least strict on.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum DeviceSecret {
+    /// Never.
+    Never,
+    /// When it asks for the tokens.
+    WhenPolling,
+    /// When it asks for the code too (RFC 8628 section 3.1).
+    Always,
 }
 
 /// What the person would have said.
@@ -145,6 +175,10 @@ impl Default for Options {
             iss_on_callback: true,
             issue_refresh: IssueRefresh::Always,
             kills_access_on_refresh: false,
+            device_interval: Duration::from_secs(5),
+            device_ttl: Duration::from_secs(600),
+            device_secret: DeviceSecret::Always,
+            quirks: Quirks::default(),
             auto_consent: None,
         }
     }
@@ -183,9 +217,17 @@ impl SandboxUser {
         Self { sub: sub.into(), name: name.to_owned(), email: email.to_owned() }
     }
 
+    /// The account's id where the provider counts: the digits of its id, or a number made of its letters.
+    pub(super) fn number(&self) -> u64 {
+        let digits: String = self.sub.chars().filter(char::is_ascii_digit).collect();
+        let letters = || self.sub.bytes().fold(7, |sum: u64, byte| (sum * 31 + u64::from(byte)) % 1_000_000_007);
+        digits.parse().unwrap_or_else(|_| letters())
+    }
+
     /// Whether `login_hint` means this person.
     pub(super) fn answers_to(&self, hint: &str) -> bool {
-        *self.sub == *hint || self.email.eq_ignore_ascii_case(hint)
+        let (login, _) = self.email.split_once('@').unwrap_or((&self.email, ""));
+        *self.sub == *hint || self.email.eq_ignore_ascii_case(hint) || login.eq_ignore_ascii_case(hint)
     }
 }
 
@@ -211,11 +253,17 @@ pub struct OptionsPatch {
     pub issue_refresh: Option<IssueRefresh>,
     /// See [`Options::kills_access_on_refresh`].
     pub kills_access_on_refresh: Option<bool>,
+    /// The members of [`Options::quirks`] that change.
+    pub quirks: Map<String, Value>,
 }
 
 impl OptionsPatch {
     /// Puts the changes into `options`. Tokens that exist keep the lifetime they were issued with.
-    pub fn apply(self, options: &mut Options) {
+    ///
+    /// # Errors
+    /// If a quirk does not exist or cannot have its value; then nothing is changed.
+    pub fn apply(self, options: &mut Options) -> Result<(), serde_json::Error> {
+        options.quirks.merge(self.quirks)?;
         set(&mut options.access_ttl, self.access_ttl_seconds.map(Duration::from_secs));
         set(&mut options.rotation, self.rotation);
         set(&mut options.pkce_required, self.pkce_required);
@@ -229,6 +277,7 @@ impl OptionsPatch {
         if let Some(scopes) = self.scopes_supported {
             options.scopes_supported = Some(scopes);
         }
+        Ok(())
     }
 }
 

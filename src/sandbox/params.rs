@@ -1,6 +1,8 @@
 //! Request parameters as OAuth reads them: without a value is absent, and twice is an error (RFC 6749 section 3.1).
 
-/// The parameters of a query or a form.
+use serde_json::Value;
+
+/// The parameters of a query, a form or a JSON object.
 #[derive(Debug)]
 pub(super) struct Params(Vec<(String, String)>);
 
@@ -12,6 +14,18 @@ impl Params {
     pub(super) fn parse(text: &[u8]) -> Self {
         let pairs = url::form_urlencoded::parse(text);
         Self(pairs.into_owned().filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// Reads the members of a JSON object; those that are no text are read as they are written. Anything else has no
+    /// parameters.
+    pub(super) fn of_json(text: &[u8]) -> Self {
+        let members: serde_json::Map<String, Value> = serde_json::from_slice(text).unwrap_or_default();
+        let pairs = members.into_iter().map(|(name, value)| match value {
+            Value::String(text) => (name, text),
+            Value::Null => (name, String::new()),
+            other => (name, other.to_string()),
+        });
+        Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
     }
 
     /// The value of a parameter.
@@ -44,5 +58,14 @@ mod tests {
         }
         assert_eq!(Params::parse(b"scope=&x=1").get("scope"), None);
         assert_eq!(Params::parse(b"x=a+b%26").get("x"), Some("a b&"));
+    }
+
+    #[test]
+    fn the_members_of_an_object_are_parameters() {
+        let params = Params::of_json(br#"{"a":"x y","b":7,"c":null,"d":""}"#);
+        let found = ["a", "b", "c", "d"].map(|name| params.get(name));
+        assert_eq!(found, [Some("x y"), Some("7"), None, None]);
+        assert_eq!(Params::of_json(b"[1]").get("0"), None);
+        assert_eq!(Params::of_json(b"{").get("a"), None);
     }
 }

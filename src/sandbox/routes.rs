@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
+use crate::model::provider::rules::Encoding;
 use crate::sandbox::answer::{After, Answer, Broken, Plan};
-use crate::sandbox::endpoints::{authorize, control, home, token, userinfo};
-use crate::sandbox::fault::Endpoint;
+use crate::sandbox::endpoints::{authorize, control, device, home, token, userinfo};
 use crate::sandbox::ledger::{Kind, Secret};
-use crate::sandbox::machine::{Machine, Presentation};
+use crate::sandbox::machine::{DEVICE_GRANT_TYPE, Machine, Presentation};
+use crate::sandbox::manner::Scene;
+use crate::sandbox::manner::route::{self, Captured, Spot};
 use crate::sandbox::params::Params;
 
 /// The longest request body that is read. The longest honest one is a thousandth of it.
@@ -22,24 +24,44 @@ const BODY_MAX: usize = 256 * 1024;
 pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: String,
+    /// The values of the variable parts of the path.
+    pub(super) captured: Captured,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
 impl Call {
-    /// The parameters of the query, or of the form if this is a POST.
-    pub(super) fn params(&self) -> Params {
-        if self.method == Method::POST {
-            return Params::parse(if self.is_form() { &self.body } else { b"" });
+    /// The parameters of the query, or those of the body if this is no GET.
+    pub(super) fn params(&self, encoding: Encoding) -> Params {
+        if self.method == Method::GET {
+            return Params::parse(self.query.as_bytes());
         }
-        Params::parse(self.query.as_bytes())
+        match encoding {
+            _ if !self.is(encoding) => Params::parse(b""),
+            Encoding::Form => Params::parse(&self.body),
+            Encoding::Json => Params::of_json(&self.body),
+        }
     }
 
-    pub(super) fn is_form(&self) -> bool {
-        let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    /// Whether the body is said to be written like this.
+    pub(super) fn is(&self, encoding: Encoding) -> bool {
+        let kind = self.header(CONTENT_TYPE).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        essence.eq_ignore_ascii_case(match encoding {
+            Encoding::Form => "application/x-www-form-urlencoded",
+            Encoding::Json => "application/json",
+        })
+    }
+
+    /// The value of a variable part of the path.
+    pub(super) fn captured(&self, name: &str) -> Option<&str> {
+        self.captured.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A header as text.
+    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 }
 
@@ -53,16 +75,20 @@ pub(super) async fn answer(machine: Arc<Machine>, request: Request<Incoming>) ->
     let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
         return Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or broken\n"));
     };
+    let found = route::find(&machine.routes, &head.method, head.uri.path());
+    let (spot, captured) = found.map_or((None, Captured::new()), |(spot, captured)| (Some(spot), captured));
     let call = Call {
         method: head.method,
         path: head.uri.path().to_owned(),
+        captured,
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body: body.to_bytes(),
     };
-    let paths = machine.manner.paths();
-    if let Some(endpoint) = paths.endpoint(&call.path) {
-        return play(&machine, endpoint, &call).await;
+    match spot {
+        Some(Spot::Metadata) if call.method == Method::GET => return Ok(userinfo::metadata(&machine)),
+        Some(Spot::Metadata) | None => {}
+        Some(spot) => return play(&machine, spot, &call).await,
     }
     if let Some(path) = call.path.strip_prefix("/_sandbox/") {
         if !call.headers.contains_key("x-sandbox") || call.headers.contains_key(ORIGIN) {
@@ -73,9 +99,6 @@ pub(super) async fn answer(machine: Arc<Machine>, request: Request<Incoming>) ->
     if call.method != Method::GET {
         return Ok(refuse(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"));
     }
-    if paths.metadata.contains(&call.path.as_str()) {
-        return Ok(userinfo::metadata(&machine));
-    }
     match call.path.as_str() {
         "/" => Ok(home::answer(&machine)),
         _ => Ok(refuse(StatusCode::NOT_FOUND, "nothing here\n")),
@@ -83,11 +106,12 @@ pub(super) async fn answer(machine: Arc<Machine>, request: Request<Incoming>) ->
 }
 
 /// Lets the script have its way with a request to an endpoint.
-async fn play(machine: &Arc<Machine>, endpoint: Endpoint, call: &Call) -> Result<Answer, Broken> {
-    let params = call.params();
-    let presentation = (endpoint == Endpoint::Token).then(|| present(machine, &params)).flatten();
-    let fault = machine.fault(endpoint, params.get("grant_type"));
-    let after = match Plan::of(fault).await {
+async fn play(machine: &Arc<Machine>, spot: Spot, call: &Call) -> Result<Answer, Broken> {
+    let params = call.params(machine.manner.encoding(spot));
+    let scene = Scene { call, spot, origin: &machine.origin, quirks: machine.quirks() };
+    let presentation = (spot == Spot::Token).then(|| present(machine, &params)).flatten();
+    let fault = spot.endpoint().and_then(|endpoint| machine.fault(endpoint, params.get("grant_type")));
+    let after = match Plan::of(fault, &|said| machine.manner.error(&scene, said)).await {
         Plan::Process(after) => after,
         Plan::Answer(mut answer) => {
             presentation.iter().for_each(|presentation| presentation.failed(Kind::Refused, "scripted"));
@@ -99,12 +123,16 @@ async fn play(machine: &Arc<Machine>, endpoint: Endpoint, call: &Call) -> Result
             return Err(Broken);
         }
     };
-    let mut answer = match endpoint {
-        Endpoint::Authorize => authorize::answer(machine, call, &params),
-        Endpoint::Token => token::answer(machine, call, &params, presentation.as_ref()).await,
-        Endpoint::Revoke => token::revoke(machine, call, &params),
-        Endpoint::Userinfo => userinfo::account(machine, call),
-        Endpoint::Jwks => userinfo::jwks(machine).await,
+    let mut answer = match spot {
+        Spot::Authorize => authorize::answer(machine, &scene, &params),
+        Spot::Consent => authorize::decided(machine, call, &params),
+        Spot::Token => token::answer(machine, &scene, &params, presentation.as_ref()).await,
+        Spot::Revoke => token::revoke(machine, &scene, &params),
+        Spot::Account => userinfo::account(machine, &scene),
+        Spot::Jwks => userinfo::jwks(machine).await,
+        Spot::Metadata => userinfo::metadata(machine),
+        Spot::Device => device::authorize(machine, &scene, &params),
+        Spot::DevicePage => device::page(machine, call, &params),
     };
     answer.parcel.presentation = presentation;
     match after {
@@ -121,6 +149,7 @@ fn present(machine: &Arc<Machine>, params: &Params) -> Option<Presentation> {
     let (what, name, grant_type) = match params.get("grant_type")? {
         "authorization_code" => (Secret::Code, "code", "authorization_code"),
         "refresh_token" => (Secret::Refresh, "refresh_token", "refresh_token"),
+        DEVICE_GRANT_TYPE => (Secret::Device, "device_code", DEVICE_GRANT_TYPE),
         _ => return None,
     };
     params.get(name).map(|text| Presentation::new(machine, what, text, grant_type))

@@ -1,7 +1,9 @@
-//! ID tokens: the key, made when it is first needed, and RS256 signatures with it (RFC 7515, RFC 7517).
+//! Signatures of ID tokens: the key, made when it is first needed, and RS256 with it (RFC 7515, RFC 7517); or what only
+//! looks like it.
 
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
@@ -19,7 +21,24 @@ const EXPONENT: usize = 3;
 
 /// The signing key of one sandbox.
 #[derive(Default)]
-pub(super) struct Signer(OnceCell<Arc<Key>>);
+pub(super) struct Signer {
+    key: OnceCell<Arc<Key>>,
+    /// Not in the key set.
+    other: OnceCell<Arc<Key>>,
+}
+
+/// How a token is signed.
+#[derive(Clone, Copy)]
+pub(super) enum Signature<'a> {
+    /// As it should be.
+    Rs256,
+    /// By a key that is not ours, under the name of the one that is.
+    Forged,
+    /// Not at all (RFC 7518 section 3.6).
+    None,
+    /// By a secret that two share (RFC 7518 section 3.2).
+    Shared(&'a [u8]),
+}
 
 struct Key {
     pair: KeyPair,
@@ -42,26 +61,39 @@ impl Signer {
     }
 
     /// `claims` as a compact JWS.
-    pub(super) async fn sign(&self, claims: &Value) -> String {
+    pub(super) async fn sign(&self, claims: &Value, by: Signature<'_>) -> String {
         let key = self.key().await;
-        let header = json!({"alg": "RS256", "typ": "JWT", "kid": key.id});
+        let algorithm = match by {
+            Signature::Rs256 | Signature::Forged => "RS256",
+            Signature::None => "none",
+            Signature::Shared(_) => "HS256",
+        };
+        let header = json!({"alg": algorithm, "typ": "JWT", "kid": key.id});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let input = format!("{}.{}", part(&header), part(claims));
-        let mut signature = vec![0; key.pair.public_modulus_len()];
-        key.pair
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input.as_bytes(), &mut signature)
-            .expect("the buffer has the length of the modulus");
+        let signature = match by {
+            Signature::Rs256 => key.sign(input.as_bytes()),
+            Signature::Forged => made(&self.other).await.sign(input.as_bytes()),
+            Signature::None => Vec::new(),
+            Signature::Shared(secret) => {
+                hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), input.as_bytes()).as_ref().to_vec()
+            }
+        };
         format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Making a key takes long enough to hold up other requests, so it happens on a thread for that.
     async fn key(&self) -> Arc<Key> {
-        let make = || async {
-            let key = tokio::task::spawn_blocking(Key::generate).await;
-            Arc::new(key.expect("making a key does not panic"))
-        };
-        Arc::clone(self.0.get_or_init(make).await)
+        made(&self.key).await
     }
+}
+
+/// Making a key takes long enough to hold up other requests, so it happens on a thread for that.
+async fn made(place: &OnceCell<Arc<Key>>) -> Arc<Key> {
+    let make = || async {
+        let key = tokio::task::spawn_blocking(Key::generate).await;
+        Arc::new(key.expect("making a key does not panic"))
+    };
+    Arc::clone(place.get_or_init(make).await)
 }
 
 impl Key {
@@ -69,6 +101,14 @@ impl Key {
         let pair = KeyPair::generate(KeySize::Rsa2048).expect("a system without randomness cannot make keys");
         let digest = Sha256::digest(pair.public_key().as_ref());
         Self { id: URL_SAFE_NO_PAD.encode(&digest[..9]), pair }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+            .expect("the buffer has the length of the modulus");
+        signature
     }
 
     /// Modulus and exponent, big-endian.

@@ -2,7 +2,9 @@
 
 mod authorize;
 mod control;
+mod device;
 mod faults;
+mod manners;
 mod oidc;
 mod refresh;
 mod token;

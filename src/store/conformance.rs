@@ -1,6 +1,8 @@
 //! One suite for every backend: what the broker relies on, one sentence each.
 
+mod accounts;
 mod connections;
+mod devices;
 pub(super) mod fixtures;
 mod refreshing;
 mod replanning;
@@ -46,6 +48,10 @@ conformance! {
     sessions::a_failed_session_gives_back_what_it_held_once,
     sessions::every_failure_is_kept_as_it_is,
     sessions::overdue_sessions_are_found_and_ended_ones_pruned,
+    sessions::an_opening_can_be_looked_at_without_being_taken,
+    devices::a_device_flow_is_kept_as_it_was_made_until_the_session_moves_on,
+    devices::a_device_flow_is_nobody_elses_session_and_opens_no_other_way,
+    devices::an_ended_session_forgets_its_device_code,
     connections::a_store_belongs_to_whoever_installs_first,
     connections::a_confirmation_makes_a_connection_and_ends_the_session,
     connections::only_a_waiting_session_can_be_confirmed,
@@ -59,6 +65,13 @@ conformance! {
     connections::a_closed_store_says_so,
     connections::a_probe_succeeds_again_and_again,
     connections::a_store_that_nothing_is_wrong_with_is_not_held,
+    connections::a_challenge_is_kept_until_the_connection_serves_again,
+    accounts::a_label_belongs_to_one_account_and_can_be_given_away_again,
+    accounts::a_label_that_another_account_answers_to_is_taken,
+    accounts::one_account_is_the_default_at_most,
+    accounts::what_an_account_is_called_survives_a_reconnect_and_goes_with_a_revocation,
+    accounts::what_was_to_be_revoked_is_kept_until_every_grant_is_forgotten,
+    accounts::the_last_refresh_of_a_revoked_grant_is_made_by_one,
     refreshing::of_many_who_arm_one_may_send,
     refreshing::a_lease_ends_with_its_time_and_leaves_a_recovery,
     refreshing::the_lease_of_a_dead_run_is_taken_over,

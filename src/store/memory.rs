@@ -1,20 +1,24 @@
 //! The store in memory: what a test uses, and what the other backends are held against. It forgets everything.
 
+mod connections;
+mod sessions;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::model::claims::Claims;
 use crate::model::connection::{Connection, State};
-use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
+use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, Version};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
+use crate::store::memory::sessions::Session;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
+    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
 };
 use crate::store::{Store, StoreError, rules};
 
@@ -30,14 +34,9 @@ struct Content {
     sessions: BTreeMap<ConnectId, Session>,
     connections: BTreeMap<ConnectionId, StoredConnection>,
     warned: BTreeMap<ConnectionId, Timestamp>,
-}
-
-#[derive(Debug)]
-struct Session {
-    session: ConnectSession,
-    opening: Option<Opening>,
-    pending: Option<Pending>,
-    ended_at: Option<Timestamp>,
+    claims: BTreeMap<ConnectionId, Claims>,
+    /// Which of the revoked are to take more than themselves.
+    wider: BTreeSet<ConnectionId>,
 }
 
 impl MemoryStore {
@@ -61,29 +60,6 @@ impl MemoryStore {
     }
 }
 
-impl Session {
-    fn is_open(&self, now: Timestamp) -> bool {
-        self.ended_at.is_none() && self.session.expires_at > now
-    }
-
-    fn asks_for_the_same(&self, like: &ConnectSession) -> bool {
-        let it = &self.session;
-        it.subject == like.subject
-            && it.caller == like.caller
-            && it.provider == like.provider
-            && it.scopes == like.scopes
-            && it.reconnect == like.reconnect
-            && !matches!(it.progress, Progress::AwaitingConfirmation { .. })
-    }
-
-    fn end(&mut self, progress: Progress, now: Timestamp) -> Option<Pending> {
-        self.session.progress = progress;
-        self.ended_at = Some(now);
-        self.opening = None;
-        self.pending.take()
-    }
-}
-
 impl Content {
     fn session(&mut self, id: &ConnectId) -> Option<&mut Session> {
         self.sessions.get_mut(id)
@@ -93,41 +69,6 @@ impl Content {
         let stored = self.connections.get_mut(&key.connection)?;
         let grant = stored.grants.iter_mut().find(|grant| grant.slot == key.slot)?;
         Some((&mut stored.connection, grant))
-    }
-
-    /// Those that are not revoked, in the order of `key`.
-    fn listed<K: Ord>(
-        &self,
-        keep: impl Fn(&Connection) -> bool,
-        key: impl Fn(&Connection) -> K,
-    ) -> Vec<StoredConnection> {
-        let mut listed: Vec<_> = self
-            .connections
-            .values()
-            .filter(|stored| stored.connection.state != State::Revoked && keep(&stored.connection))
-            .cloned()
-            .collect();
-        listed.sort_by_key(|stored| key(&stored.connection));
-        listed
-    }
-
-    /// Whether the connection may be written: nothing moved since it was read, and no other has the account.
-    fn admits(&self, confirmed: &ConfirmedConnection) -> bool {
-        let new = &confirmed.connection;
-        let is_same = |other: &Connection| {
-            (&other.subject, &other.provider) == (&new.subject, &new.provider) && other.state != State::Revoked
-        };
-        let taken = self
-            .connections
-            .values()
-            .map(|stored| &stored.connection)
-            .any(|other| other.id != new.id && is_same(other) && other.account.id == new.account.id);
-        let fits = match (confirmed.replaces, self.connections.get(&new.id)) {
-            (None, None) => true,
-            (Some(epoch), Some(old)) => is_same(&old.connection) && old.connection.epoch == epoch,
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        fits && !taken
     }
 
     fn due_times<'a>(&'a self, provider: &'a ProviderId) -> impl Iterator<Item = (Timestamp, GrantKey)> + 'a {
@@ -166,15 +107,21 @@ impl Store for MemoryStore {
     }
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
-        let mut content = self.content()?;
-        if content.sessions.contains_key(&session.id) {
-            return Err(StoreError::Damaged("a session of this name is there".into()));
-        }
-        let mut session = session.clone();
-        session.progress = Progress::Pending;
-        let held = Session { session, opening: None, pending: None, ended_at: None };
-        content.sessions.insert(held.session.id.clone(), held);
-        Ok(())
+        self.content()?.put_session(session, Progress::Pending, None)
+    }
+
+    async fn put_device_session(&self, session: &ConnectSession, opening: &DeviceOpening) -> Result<(), StoreError> {
+        self.content()?.put_session(session, Progress::Opened, Some(opening.clone()))
+    }
+
+    async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError> {
+        Ok(self.content()?.session(id).and_then(|held| held.device.clone()))
+    }
+
+    async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError> {
+        let content = self.content()?;
+        let waiting = content.sessions.values();
+        Ok(waiting.filter_map(|held| Some((held.session.clone(), held.device.clone()?))).collect())
     }
 
     async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError> {
@@ -206,12 +153,16 @@ impl Store for MemoryStore {
             return Ok(false);
         };
         let can_open = matches!(held.session.progress, Progress::Pending | Progress::Opened);
-        if !can_open || !held.is_open(now) {
+        if !can_open || held.device.is_some() || !held.is_open(now) {
             return Ok(false);
         }
         held.session.progress = Progress::Opened;
         held.opening = Some(opening.clone());
         Ok(true)
+    }
+
+    async fn opening(&self, id: &ConnectId) -> Result<Option<Opening>, StoreError> {
+        Ok(self.content()?.session(id).and_then(|held| held.opening.clone()))
     }
 
     async fn take_opening(&self, state: &[u8; 32]) -> Result<Option<(ConnectSession, Opening)>, StoreError> {
@@ -231,7 +182,7 @@ impl Store for MemoryStore {
         }
         held.session.progress =
             Progress::AwaitingConfirmation { account: pending.account.clone(), granted: pending.granted.clone() };
-        held.opening = None;
+        (held.opening, held.device) = (None, None);
         let mut pending = pending.clone();
         pending.grants.sort_by(|one, other| one.slot.cmp(&other.slot));
         held.pending = Some(pending);
@@ -250,7 +201,24 @@ impl Store for MemoryStore {
     ) -> Result<Option<Option<Pending>>, StoreError> {
         let mut content = self.content()?;
         let held = content.session(id).filter(|held| held.ended_at.is_none());
-        Ok(held.map(|held| held.end(Progress::Failed(failure), now)))
+        Ok(held.map(|held| {
+            let pending = held.end(Progress::Failed(failure), now);
+            held.unreturned = pending.iter().flat_map(|pending| pending.grants.clone()).collect();
+            pending
+        }))
+    }
+
+    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError> {
+        if let Some(held) = self.content()?.session(id) {
+            held.unreturned.retain(|grant| !slots.contains(&grant.slot));
+        }
+        Ok(())
+    }
+
+    async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError> {
+        let content = self.content()?;
+        let unreturned = content.sessions.values().filter(|held| !held.unreturned.is_empty());
+        Ok(unreturned.map(|held| (held.session.clone(), held.unreturned.clone())).collect())
     }
 
     async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError> {
@@ -268,40 +236,14 @@ impl Store for MemoryStore {
     async fn prune_sessions(&self, before: Timestamp) -> Result<usize, StoreError> {
         let mut content = self.content()?;
         let had = content.sessions.len();
-        content.sessions.retain(|_, held| held.ended_at.is_none_or(|ended_at| ended_at >= before));
+        content
+            .sessions
+            .retain(|_, held| !held.unreturned.is_empty() || held.ended_at.is_none_or(|ended_at| ended_at >= before));
         Ok(had - content.sessions.len())
     }
 
     async fn confirm(&self, confirmed: &ConfirmedConnection, now: Timestamp) -> Result<Confirmed, StoreError> {
-        let mut content = self.content()?;
-        let is_admitted = content.admits(confirmed);
-        let Some(held) = content.session(&confirmed.session).filter(|held| held.pending.is_some() && held.is_open(now))
-        else {
-            return Ok(Confirmed::NotWaiting);
-        };
-        if !is_admitted {
-            return Ok(Confirmed::Stale);
-        }
-        let completed = Progress::Completed {
-            connection: confirmed.connection.id.clone(),
-            account: confirmed.connection.account.clone(),
-        };
-        held.end(completed, now);
-        let mut grants: Vec<_> = confirmed
-            .grants
-            .iter()
-            .map(|(slot, new)| Grant::new(slot.clone(), confirmed.version(), new.clone()))
-            .collect();
-        grants.sort_by(|one, other| one.slot.cmp(&other.slot));
-        let mut connection = confirmed.connection.clone();
-        if let Some(old) = content.connections.get(&connection.id) {
-            connection.created_at = old.connection.created_at;
-            connection.used_at = old.connection.used_at;
-        }
-        content.warned.remove(&connection.id);
-        let stored = StoredConnection { connection, grants };
-        content.connections.insert(stored.connection.id.clone(), stored);
-        Ok(Confirmed::Yes)
+        Ok(self.content()?.confirm(confirmed, now))
     }
 
     async fn connection(&self, id: &ConnectionId) -> Result<Option<StoredConnection>, StoreError> {
@@ -334,34 +276,50 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
-    async fn revoke(&self, id: &ConnectionId, _now: Timestamp) -> Result<Option<StoredConnection>, StoreError> {
-        let mut content = self.content()?;
-        let Some(stored) = content.connections.get_mut(id) else {
-            return Ok(None);
-        };
-        if stored.connection.state == State::Revoked {
-            return Ok(None);
-        }
-        stored.connection.state = State::Revoked;
-        stored.connection.epoch = stored.connection.epoch.next();
-        Ok(Some(stored.clone()))
+    async fn name(&self, id: &ConnectionId, naming: &Naming) -> Result<Named, StoreError> {
+        Ok(self.content()?.name(id, naming))
     }
 
-    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError> {
-        let mut content = self.content()?;
-        if let Some(stored) = content.connections.get_mut(id)
-            && stored.connection.state == State::Revoked
-        {
-            stored.grants.clear();
-        }
+    async fn revoke(
+        &self,
+        id: &ConnectionId,
+        extent: Extent,
+        _now: Timestamp,
+    ) -> Result<Option<StoredConnection>, StoreError> {
+        Ok(self.content()?.revoke(id, extent))
+    }
+
+    async fn forget_grants(&self, id: &ConnectionId, slots: &[SlotName]) -> Result<(), StoreError> {
+        self.content()?.forget_grants(id, slots);
         Ok(())
     }
 
-    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError> {
-        let content = self.content()?;
-        let unfinished =
-            |stored: &&StoredConnection| stored.connection.state == State::Revoked && !stored.grants.is_empty();
-        Ok(content.connections.values().filter(unfinished).cloned().collect())
+    async fn unfinished_revocations(&self) -> Result<Vec<Unfinished>, StoreError> {
+        Ok(self.content()?.unfinished_revocations())
+    }
+
+    async fn arm_last(
+        &self,
+        key: &GrantKey,
+        read: Version,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Armed, StoreError> {
+        Ok(self.content()?.arm_last(key, read, lease, now))
+    }
+
+    async fn disarm_last(&self, key: &GrantKey, read: Version) -> Result<(), StoreError> {
+        self.content()?.disarm_last(key, read);
+        Ok(())
+    }
+
+    async fn keep_claims(&self, id: &ConnectionId, claims: &Claims) -> Result<(), StoreError> {
+        self.content()?.claims.insert(id.clone(), claims.clone());
+        Ok(())
+    }
+
+    async fn claims(&self, id: &ConnectionId) -> Result<Option<Claims>, StoreError> {
+        Ok(self.content()?.claims.get(id).cloned())
     }
 
     async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
@@ -402,6 +360,7 @@ impl Store for MemoryStore {
         if let Replaced::Yes { version } = replaced {
             *grant = Grant::new(key.slot.clone(), version, new.clone());
             connection.state = State::Active;
+            content.claims.remove(&key.connection);
         }
         Ok(replaced)
     }

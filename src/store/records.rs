@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::model::connection::{Account, Connection, State};
 use crate::model::id::{BootId, ConnectId, ConnectionId, Epoch, Generation, InstanceId, SlotName, TokenId, Version};
+use crate::model::label::Label;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::seal::Sealed;
@@ -34,6 +35,21 @@ pub struct Opening {
     pub token_endpoint: String,
 }
 
+/// What a device flow is gone on with (RFC 8628 section 3.4).
+#[derive(Clone, Debug)]
+pub struct DeviceOpening {
+    /// The device code, sealed.
+    pub code: Sealed,
+    /// Keyed digest of the proof of whoever began.
+    pub browser: [u8; 32],
+    /// The token endpoint the code may be sent to; a definition that changed meanwhile is not followed.
+    pub token_endpoint: String,
+    /// How long to wait between two polls at least.
+    pub interval: Duration,
+    /// When the code dies.
+    pub expires_at: Timestamp,
+}
+
 /// What a provider gave and no person has confirmed yet.
 #[derive(Clone, Debug)]
 pub struct Pending {
@@ -41,7 +57,7 @@ pub struct Pending {
     pub account: Account,
     /// What the grants may do together.
     pub granted: ScopeSet,
-    /// Keyed digest of the cookie of the browser that may confirm.
+    /// Keyed digest of the proof of whoever began and may confirm: a browser's cookie, or what a command keeps.
     pub browser: [u8; 32],
     /// One for each slot.
     pub grants: Vec<PendingGrant>,
@@ -102,6 +118,44 @@ pub enum Confirmed {
     Stale,
     /// Done.
     Yes,
+}
+
+/// How much a revocation is to take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    /// This connection and nothing else.
+    Alone,
+    /// Whatever the provider's wider way takes with it: a person asked for that.
+    Wider,
+}
+
+/// A revocation that has not been finished at the provider.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// The connection, with the grants that are left to be revoked.
+    pub ended: StoredConnection,
+    /// What was asked for.
+    pub extent: Extent,
+}
+
+/// A change of what a connection is called. `None` leaves it as it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Naming {
+    /// The label it gets; `Some(None)` takes it away.
+    pub label: Option<Option<Label>>,
+    /// Whether it is the default from now on. Another one ceases to be.
+    pub is_default: Option<bool>,
+}
+
+/// What became of a change of names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Named {
+    /// The connection is not there, or revoked.
+    Gone,
+    /// Another connection of the same subject answers to the label.
+    Taken,
+    /// Done: the connection as it is now.
+    Yes(Box<Connection>),
 }
 
 /// Names a grant.

@@ -2,6 +2,7 @@
 
 use crate::model::connection::{Connection, State};
 use crate::model::id::Version;
+use crate::model::label::Label;
 use crate::model::time::Timestamp;
 use crate::store::records::{Armed, Ends, Grant, Lease, Replaced, Replan, StoredConnection};
 
@@ -10,6 +11,30 @@ pub(super) fn arm(connection: &Connection, grant: &Grant, read: Version, lease: 
     if !is_serving(&connection.state) {
         return Armed::Gone;
     }
+    lease_of(grant, read, lease, now)
+}
+
+/// Whether the refresh token of a connection that has ended may be sent once more, so that what comes can be revoked.
+pub(super) fn arm_last(connection: &Connection, grant: &Grant, read: Version, lease: &Lease, now: Timestamp) -> Armed {
+    if connection.state != State::Revoked {
+        return Armed::Gone;
+    }
+    lease_of(grant, read, lease, now)
+}
+
+/// Whether another connection answers to the label, so that nobody could tell which one is meant.
+pub(super) fn is_taken<'c>(
+    label: &Label,
+    connection: &Connection,
+    mut others: impl Iterator<Item = &'c Connection>,
+) -> bool {
+    others.any(|other| {
+        let is_labelled = other.provider == connection.provider && other.label.as_ref() == Some(label);
+        other.id != connection.id && (is_labelled || other.account.answers_to(label.as_str()))
+    })
+}
+
+fn lease_of(grant: &Grant, read: Version, lease: &Lease, now: Timestamp) -> Armed {
     if grant.version != read {
         return Armed::Moved;
     }

@@ -1,11 +1,15 @@
 //! The store in one SQLite file: one thread writes, with many jobs in one transaction, and a few read.
 
+mod claims;
 mod connections;
+mod devices;
 mod error;
 mod files;
 mod grants;
 mod history;
+mod installation;
 mod job;
+mod open_error;
 mod reader;
 mod replan;
 mod rows;
@@ -16,8 +20,7 @@ mod tests;
 mod upkeep;
 mod writer;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,82 +30,22 @@ use rusqlite::Connection as Sqlite;
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, SystemClock};
+use crate::model::claims::Claims;
 use crate::model::connection::Connection;
-use crate::model::id::{ConnectId, ConnectionId, ProviderId, Version};
-use crate::model::session::{ConnectFailure, ConnectSession};
+use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, Version};
+use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ending, Failure, Grant, GrantKey, Hold, Installation, Lease, NewGrant,
-    Opening, Pending, Replaced, Replan, StoredConnection,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
+    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
 };
 use crate::store::sqlite::history::History;
 use crate::store::sqlite::job::Message;
 use crate::store::sqlite::writer::Writer;
 use crate::store::{Store, StoreError};
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another daemon has it. The path is that of the lock.
-    #[error("{0} is locked: another grantd uses this store")]
-    InUse(PathBuf),
-    /// It is no place for a store; nothing was written.
-    #[error("{path} {reason}")]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, as the rest of a sentence.
-        reason: String,
-    },
-    /// A later grantd wrote it; nothing was changed.
-    #[error("the store has format {found}, and this grantd knows formats up to {known}: use a newer one")]
-    Newer {
-        /// The format of the file.
-        found: i64,
-        /// The latest format that is known here.
-        known: usize,
-    },
-    /// The file is not whole: restore a backup.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-    /// The operating system refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// SQLite could not do it now.
-    #[error("the store cannot be opened now: {0}")]
-    Busy(String),
-}
-
-impl From<rusqlite::Error> for OpenError {
-    fn from(error: rusqlite::Error) -> Self {
-        StoreError::from(error).into()
-    }
-}
-
-impl From<StoreError> for OpenError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Busy(why) => Self::Busy(why),
-            StoreError::Damaged(what) => Self::Damaged(what),
-        }
-    }
-}
-
-impl From<OpenError> for StoreError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Damaged(what) => Self::Damaged(what),
-            OpenError::Busy(why) => Self::Busy(why),
-            other => Self::Busy(other.to_string()),
-        }
-    }
-}
+pub use self::open_error::OpenError;
 
 /// A handle on the threads that have the file. Dropping it finishes what is under way, as [`Store::close`] does.
 pub struct SqliteStore {
@@ -211,18 +154,11 @@ impl Drop for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        self.read(installation).await
+        self.read(installation::installation).await
     }
 
     async fn install(&self, new: Installation) -> Result<bool, StoreError> {
-        self.write(move |db| {
-            let inserted = db.execute(
-                "INSERT INTO installation (one, instance, keyring) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING",
-                rusqlite::params![new.instance.as_str(), new.keyring],
-            )?;
-            Ok(inserted > 0)
-        })
-        .await
+        self.write(move |db| installation::install(db, &new)).await
     }
 
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -255,7 +191,21 @@ impl Store for SqliteStore {
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {
         let session = session.clone();
-        self.write(move |db| sessions::put(db, &session)).await
+        self.write(move |db| sessions::put(db, &session, &Progress::Pending)).await
+    }
+
+    async fn put_device_session(&self, session: &ConnectSession, opening: &DeviceOpening) -> Result<(), StoreError> {
+        let (session, opening) = (session.clone(), opening.clone());
+        self.write(move |db| devices::put(db, &session, &opening)).await
+    }
+
+    async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| devices::opening(db, &id)).await
+    }
+
+    async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError> {
+        self.read(devices::all).await
     }
 
     async fn session(&self, id: &ConnectId) -> Result<Option<ConnectSession>, StoreError> {
@@ -276,6 +226,11 @@ impl Store for SqliteStore {
     async fn open_session(&self, id: &ConnectId, opening: &Opening, now: Timestamp) -> Result<bool, StoreError> {
         let (id, opening) = (id.clone(), opening.clone());
         self.write(move |db| sessions::open(db, &id, &opening, now)).await
+    }
+
+    async fn opening(&self, id: &ConnectId) -> Result<Option<Opening>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| sessions::opening(db, &id)).await
     }
 
     async fn take_opening(&self, state: &[u8; 32]) -> Result<Option<(ConnectSession, Opening)>, StoreError> {
@@ -301,6 +256,15 @@ impl Store for SqliteStore {
     ) -> Result<Option<Option<Pending>>, StoreError> {
         let id = id.clone();
         self.write(move |db| sessions::fail(db, &id, failure, now)).await
+    }
+
+    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError> {
+        let (id, slots) = (id.clone(), slots.to_vec());
+        self.write(move |db| sessions::forget_pending(db, &id, &slots)).await
+    }
+
+    async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError> {
+        self.read(sessions::unreturned).await
     }
 
     async fn overdue_sessions(&self, now: Timestamp) -> Result<Vec<ConnectId>, StoreError> {
@@ -344,18 +308,54 @@ impl Store for SqliteStore {
         self.read(move |db| connections::page(db, after.as_ref(), limit)).await
     }
 
-    async fn revoke(&self, id: &ConnectionId, _now: Timestamp) -> Result<Option<StoredConnection>, StoreError> {
-        let id = id.clone();
-        self.write(move |db| connections::revoke(db, &id)).await
+    async fn name(&self, id: &ConnectionId, naming: &Naming) -> Result<Named, StoreError> {
+        let (id, naming) = (id.clone(), naming.clone());
+        self.write(move |db| connections::name(db, &id, &naming)).await
     }
 
-    async fn forget_grants(&self, id: &ConnectionId) -> Result<(), StoreError> {
+    async fn revoke(
+        &self,
+        id: &ConnectionId,
+        extent: Extent,
+        _now: Timestamp,
+    ) -> Result<Option<StoredConnection>, StoreError> {
         let id = id.clone();
-        self.write(move |db| connections::forget_grants(db, &id)).await
+        self.write(move |db| connections::revoke(db, &id, extent)).await
     }
 
-    async fn unfinished_revocations(&self) -> Result<Vec<StoredConnection>, StoreError> {
+    async fn forget_grants(&self, id: &ConnectionId, slots: &[SlotName]) -> Result<(), StoreError> {
+        let (id, slots) = (id.clone(), slots.to_vec());
+        self.write(move |db| connections::forget_grants(db, &id, &slots)).await
+    }
+
+    async fn unfinished_revocations(&self) -> Result<Vec<Unfinished>, StoreError> {
         self.read(connections::unfinished_revocations).await
+    }
+
+    async fn arm_last(
+        &self,
+        key: &GrantKey,
+        read: Version,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Armed, StoreError> {
+        let (key, lease) = (key.clone(), lease.clone());
+        self.write(move |db| grants::arm_last(db, &key, read, &lease, now)).await
+    }
+
+    async fn disarm_last(&self, key: &GrantKey, read: Version) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.write(move |db| grants::disarm_last(db, &key, read)).await
+    }
+
+    async fn keep_claims(&self, id: &ConnectionId, claims: &Claims) -> Result<(), StoreError> {
+        let (id, claims) = (id.clone(), claims.clone());
+        self.write(move |db| claims::keep(db, &id, &claims)).await
+    }
+
+    async fn claims(&self, id: &ConnectionId) -> Result<Option<Claims>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| claims::kept(db, &id)).await
     }
 
     async fn due(&self, provider: &ProviderId, now: Timestamp, limit: usize) -> Result<Vec<GrantKey>, StoreError> {
@@ -440,13 +440,6 @@ impl Store for SqliteStore {
             None => Ok(()),
         }
     }
-}
-
-fn installation(db: &Sqlite) -> Result<Option<Installation>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT instance, keyring FROM installation")?;
-    let mut found = statement.query([])?;
-    let Some(row) = found.next()? else { return Ok(None) };
-    Ok(Some(Installation { instance: rows::text(row, "instance")?, keyring: rows::value(row, "keyring")? }))
 }
 
 /// A version as SQLite can hold it.

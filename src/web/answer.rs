@@ -166,6 +166,7 @@ const fn status(problem: Problem) -> StatusCode {
     match problem {
         Problem::BadAnswer | Problem::Used => StatusCode::BAD_REQUEST,
         Problem::Forged | Problem::OtherBrowser | Problem::OtherPerson => StatusCode::FORBIDDEN,
+        Problem::NoWayBack => StatusCode::CONFLICT,
         Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Problem::LongAddress => StatusCode::URI_TOO_LONG,
         Problem::LongForm => StatusCode::PAYLOAD_TOO_LARGE,
@@ -230,6 +231,7 @@ mod tests {
         for (problem, expected) in [
             (Problem::BadAnswer, 400),
             (Problem::Used, 400),
+            (Problem::NoWayBack, 409),
             (Problem::Forged, 403),
             (Problem::OtherBrowser, 403),
             (Problem::OtherPerson, 403),

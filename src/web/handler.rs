@@ -89,12 +89,12 @@ impl Handler {
             return Answer::to_session(id).with_cookie(person);
         }
         let visitors = self.visitors(&request.headers, &request.connection).await;
-        let browser = cookie::read(&request.headers, &cookie::flow(id));
+        let browser = self.cookie(&request.headers, &cookie::flow(id));
         let visit = match self.broker.visit(id, &visitors, browser.as_deref()).await {
             Ok(visit) => visit,
             Err(error) => return Answer::problem(error.into()),
         };
-        let (csrf, fresh) = cookie::csrf_value(&request.headers);
+        let (csrf, fresh) = cookie::csrf_value(&request.headers, self.site.is_secure());
         let page = Page::of(&visit, &self.form_token(&csrf, id));
         let answer = Answer::html(StatusCode::OK, page.html()).with_cookie(fresh);
         match (page, visit.configured) {
@@ -109,9 +109,9 @@ impl Handler {
             Err(problem) => return Answer::problem_moving_on(problem),
         };
         let broker = Arc::clone(&self.broker);
-        let headers = request.headers;
+        let (headers, secure) = (request.headers, self.site.is_secure());
         let done = self.finish(async move {
-            let browser = |id: &ConnectId| cookie::read(&headers, &cookie::flow(id));
+            let browser = |id: &ConnectId| cookie::read(&headers, &cookie::flow(id), secure);
             broker.callback(&provider, callback, &browser).await
         });
         match done.await {
@@ -138,8 +138,8 @@ impl Handler {
         };
         match pressed {
             Ok(answer) => answer,
-            // A second click, or a tab from before: the page of the session tells how it stands.
-            Err(Problem::Used) => Answer::to_session(&id),
+            // A second click, a tab from before, a rule that has changed: the page of the session tells how it stands.
+            Err(Problem::Used | Problem::NoWayBack) => Answer::to_session(&id),
             Err(problem) => Answer::problem(problem),
         }
     }
@@ -149,11 +149,12 @@ impl Handler {
         let broker = Arc::clone(&self.broker);
         let session = id.clone();
         let begun = self.finish(async move { broker.begin(&session, &visitors).await }).await?;
-        Ok(Answer::see_other(begun.authorize_url.as_str()).with_cookie(Cookie::flow(id, begun.browser)))
+        Ok(Answer::see_other(begun.authorize_url.as_str())
+            .with_cookie(Cookie::flow(id, begun.proof.expose().to_owned())))
     }
 
     async fn confirm(&self, id: &ConnectId, headers: &HeaderMap) -> Result<Answer, Problem> {
-        let browser = cookie::read(headers, &cookie::flow(id)).ok_or(Problem::OtherBrowser)?;
+        let browser = self.cookie(headers, &cookie::flow(id)).ok_or(Problem::OtherBrowser)?;
         let (broker, session) = (Arc::clone(&self.broker), id.clone());
         let session = self.finish(async move { broker.confirm(&session, &browser).await }).await?;
         Ok(Answer::to_session(&session.id))
@@ -161,7 +162,7 @@ impl Handler {
 
     async fn decline(&self, id: &ConnectId, headers: &HeaderMap, connection: &Connection) -> Result<Answer, Problem> {
         let visitors = self.visitors(headers, connection).await;
-        let browser = cookie::read(headers, &cookie::flow(id));
+        let browser = self.cookie(headers, &cookie::flow(id));
         let broker = Arc::clone(&self.broker);
         let session = id.clone();
         self.finish(async move { broker.decline(&session, &visitors, browser.as_deref()).await }).await?;
@@ -178,11 +179,15 @@ impl Handler {
             return Err(Problem::Forged);
         }
         let given = form::token(headers, body, FORM_TIMEOUT).await?;
-        let csrf = cookie::read(headers, CSRF).ok_or(Problem::Forged)?;
+        let csrf = self.cookie(headers, CSRF).ok_or(Problem::Forged)?;
         if !form::matches(&self.form_token(&csrf, id), &given) {
             return Err(Problem::Forged);
         }
         Ok(())
+    }
+
+    fn cookie(&self, headers: &HeaderMap, name: &str) -> Option<String> {
+        cookie::read(headers, name, self.site.is_secure())
     }
 
     fn form_token(&self, csrf: &str, id: &ConnectId) -> String {
@@ -191,7 +196,7 @@ impl Handler {
 
     /// Everything that is known of who is in the browser.
     async fn visitors(&self, headers: &HeaderMap, connection: &Connection) -> Vec<Visitor> {
-        let ticketed = cookie::read(headers, PERSON).map(|cookie| self.broker.ticketed(&cookie));
+        let ticketed = self.cookie(headers, PERSON).map(|cookie| self.broker.ticketed(&cookie));
         [connection.person().await].into_iter().chain(ticketed).collect()
     }
 

@@ -16,6 +16,7 @@ use crate::web::conversation::{self, Patience};
 use crate::web::gate::{Site, is_loopback};
 use crate::web::handler::{Connection, Handler};
 use crate::web::service::{Gate, routes};
+use crate::web::tls::Tls;
 
 /// How many connections are served at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -25,8 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Why the pages cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address is not plain http on this machine (RFC 9700 section 2.6).
-    #[error("the pages are served as plain http on this machine only: expected `http://localhost:PORT`, not `{0}`")]
+    /// The address is not on this machine (RFC 9700 section 2.6).
+    #[error(
+        "the pages are served on this machine only: expected `http://localhost:PORT` or `https://localhost:PORT`, not `{0}`"
+    )]
     Address(Url),
     /// Another program has the port. There is no second choice: providers know the redirect URI with this one.
     #[error(
@@ -56,7 +59,7 @@ pub enum BindError {
 pub fn bind(web_url: &Url) -> Result<Vec<TcpListener>, BindError> {
     let wrong = || BindError::Address(web_url.clone());
     let port = web_url.port_or_known_default().ok_or_else(wrong)?;
-    if web_url.scheme() != "http" || !is_loopback(web_url) {
+    if !matches!(web_url.scheme(), "http" | "https") || !is_loopback(web_url) {
         return Err(wrong());
     }
     match web_url.host().ok_or_else(wrong)? {
@@ -74,12 +77,19 @@ pub fn bind(web_url: &Url) -> Result<Vec<TcpListener>, BindError> {
     }
 }
 
-/// Serves the pages until `shutdown`, then ends what is under way and returns.
-pub async fn serve(listeners: Vec<TcpListener>, broker: Arc<Broker>, web_url: Url, shutdown: CancellationToken) {
+/// Serves the pages until `shutdown`, then ends what is under way and returns. `tls` is there where `web_url` is https.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    broker: Arc<Broker>,
+    web_url: Url,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) {
     let site = Site::of(&web_url);
     let server = Arc::new(Server {
         site: Arc::new(site.clone()),
         handler: Arc::new(Handler::new(broker, site)),
+        tls,
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         connections: TaskTracker::new(),
         shutdown,
@@ -98,6 +108,7 @@ pub async fn serve(listeners: Vec<TcpListener>, broker: Arc<Broker>, web_url: Ur
 struct Server {
     site: Arc<Site>,
     handler: Arc<Handler>,
+    tls: Option<Tls>,
     places: Arc<Semaphore>,
     connections: TaskTracker,
     shutdown: CancellationToken,
@@ -139,7 +150,16 @@ impl Server {
             site: Arc::clone(&self.site),
             connection: Arc::new(Connection::new(peer, local)),
         };
-        conversation::hold(stream, gate, Patience::USUAL, &self.shutdown).await;
+        let Some(tls) = &self.tls else {
+            return conversation::hold(stream, gate, Patience::USUAL, &self.shutdown).await;
+        };
+        let shaken = tokio::select! {
+            shaken = tls.accept(stream, self.site.origin()) => shaken,
+            () = self.shutdown.cancelled() => None,
+        };
+        if let Some(stream) = shaken {
+            conversation::hold(stream, gate, Patience::USUAL, &self.shutdown).await;
+        }
     }
 }
 
@@ -168,9 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_plain_http_on_this_machine_is_listened_on() {
+    fn nothing_but_this_machine_is_listened_on() {
         for address in [
-            "https://localhost:8717",
+            "ftp://localhost:8717",
+            "https://grantd.example:8717",
             "http://example.org:8717",
             "http://0.0.0.0:8717",
             "http://[::]:8717",

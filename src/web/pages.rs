@@ -9,6 +9,7 @@ mod notice;
 use askama::Template;
 
 use crate::broker::connect::Visit;
+use crate::model::provider::redirect;
 use crate::model::session::Progress;
 pub use crate::web::pages::ask::Ask;
 pub use crate::web::pages::confirm::Confirm;
@@ -72,6 +73,8 @@ impl Page {
     #[must_use]
     pub fn of(visit: &Visit, csrf: &str) -> Self {
         match &visit.session.progress {
+            Progress::Opened if visit.by_device => Self::Notice(Notice::in_terminal(&provider_name(visit))),
+            Progress::Pending | Progress::Opened if let Some(notice) = no_way_back(visit) => Self::Notice(notice),
             Progress::Pending | Progress::Opened => match Ask::of(visit, csrf) {
                 Some(ask) => Self::Ask(ask),
                 None => Self::Notice(Notice::unconfigured(&provider_name(visit))),
@@ -104,6 +107,14 @@ impl Page {
 #[must_use]
 pub fn html(page: &impl Template) -> String {
     page.render().expect("writing to a String cannot fail")
+}
+
+/// What is shown in place of a button that would lead to where nobody comes back from.
+fn no_way_back(visit: &Visit) -> Option<Notice> {
+    let configured = visit.configured.as_ref()?;
+    let unusable = redirect::check(&configured.provider, &visit.redirect_uri)?;
+    let id = visit.session.provider.as_str();
+    Some(Notice::no_way_back(&provider_name(visit), id, visit.redirect_uri.as_str(), &unusable))
 }
 
 /// What people call the provider; its name in the configuration if it has been taken out meanwhile.

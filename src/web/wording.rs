@@ -1,7 +1,7 @@
 //! Turns what callers and providers wrote into one harmless line, and scopes into sentences.
 
 use crate::model::provider::rules::ScopeRules;
-use crate::model::scope::{Scope, ScopeSet};
+use crate::model::scope::ScopeSet;
 use crate::model::session::ConnectSession;
 use crate::web::pages::ScopeLine;
 
@@ -9,8 +9,8 @@ use crate::web::pages::ScopeLine;
 pub(crate) const NAME_SHOWN: usize = 120;
 /// The longest purpose a page shows, in characters.
 pub(crate) const PURPOSE_SHOWN: usize = 280;
-/// The longest sentence about a scope, in characters.
-const SENTENCE_SHOWN: usize = 280;
+/// The longest sentence of a definition, in characters.
+pub(crate) const SENTENCE_SHOWN: usize = 280;
 
 /// Who asks, as the person in the browser knows it. The page is shown to the session's own subject only, so a caller that is
 /// known by its uid runs as that person.
@@ -50,7 +50,7 @@ pub(crate) fn lines(scopes: &ScopeSet, rules: Option<&ScopeRules>) -> Vec<ScopeL
     scopes
         .iter()
         .map(|scope| ScopeLine {
-            sentence: rules.and_then(|rules| sentence(scope, rules)).map(|sentence| line(&sentence, SENTENCE_SHOWN)),
+            sentence: rules.and_then(|rules| rules.sentence(scope)).map(|sentence| line(sentence, SENTENCE_SHOWN)),
             scope: scope.to_string(),
         })
         .collect()
@@ -59,52 +59,8 @@ pub(crate) fn lines(scopes: &ScopeSet, rules: Option<&ScopeRules>) -> Vec<ScopeL
 /// What was given, and what was asked for but not given. A scope that another one includes, and one that the provider
 /// grants without telling, count as given.
 pub(crate) fn outcome(asked: &ScopeSet, granted: &ScopeSet, rules: Option<&ScopeRules>) -> (ScopeSet, ScopeSet) {
-    let full_name = |scope: &Scope| rules.map_or_else(|| scope.clone(), |rules| full(scope, rules));
-    let given: ScopeSet = granted.iter().map(full_name).collect();
-    let covered = rules.map_or_else(|| given.clone(), |rules| with_implied(&given, rules));
-    let silent = |scope: &Scope| {
-        rules.is_some_and(|rules| rules.not_echoed.iter().any(|quiet| full(quiet, rules) == full(scope, rules)))
-    };
-    let refused =
-        asked.iter().filter(|scope| !covered.contains(&full_name(scope)) && !silent(scope)).cloned().collect();
+    let refused = rules.map_or_else(|| granted.missing(asked), |rules| rules.missing(granted, asked));
     (granted.clone(), refused)
-}
-
-fn with_implied(given: &ScopeSet, rules: &ScopeRules) -> ScopeSet {
-    let mut covered = given.clone();
-    loop {
-        let more: ScopeSet = rules
-            .implies
-            .iter()
-            .filter(|(scope, _)| covered.contains(&full(scope, rules)))
-            .flat_map(|(_, implied)| implied.iter().map(|scope| full(scope, rules)))
-            .collect();
-        if covered.covers(&more) {
-            return covered;
-        }
-        covered = covered.union(&more);
-    }
-}
-
-/// The name that the provider answers with. A scope that already is a full one stays as it is.
-fn full(scope: &Scope, rules: &ScopeRules) -> Scope {
-    if let Some(alias) = rules.aliases.get(scope) {
-        return alias.clone();
-    }
-    let is_full = scope.as_str().contains("://") || rules.aliases.values().any(|full| full == scope);
-    match &rules.prefix {
-        Some(prefix) if !is_full => format!("{prefix}{scope}").parse().unwrap_or_else(|_| scope.clone()),
-        _ => scope.clone(),
-    }
-}
-
-fn sentence(scope: &Scope, rules: &ScopeRules) -> Option<String> {
-    let exact = rules.sentences.get(scope);
-    let by_full_name = || {
-        let name = full(scope, rules);
-        rules.sentences.iter().find(|(known, _)| full(known, rules) == name).map(|(_, sentence)| sentence)
-    };
-    exact.or_else(by_full_name).cloned()
 }
 
 #[cfg(test)]
@@ -138,19 +94,6 @@ mod tests {
             ("   ", ""),
         ] {
             assert_eq!(line(text, 10), shown, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_sentence_is_found_by_the_short_and_by_the_full_name() {
-        let rules = rules();
-        for (scope, found) in [
-            ("drive.read", Some("See your files.")),
-            ("https://p.example/auth/drive.read", Some("See your files.")),
-            ("mail", Some("Send mail.")),
-            ("calendar", None),
-        ] {
-            assert_eq!(sentence(&scope.parse().unwrap(), &rules).as_deref(), found, "{scope}");
         }
     }
 

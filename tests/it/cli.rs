@@ -11,13 +11,14 @@ use crate::support::{Daemon, Home};
 /// With this variable set, the transcripts are written instead of compared.
 const REGENERATE: &str = "GRANTD_WRITE_TRANSCRIPTS";
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "",
     "serve",
     "demo",
     "connect",
     "token",
     "status",
+    "account",
     "disconnect",
     "restore",
     "provider",
@@ -105,7 +106,7 @@ fn what_goes_wrong_says_what_to_do_as_the_transcript_shows() {
 #[test]
 fn what_to_register_names_the_exact_redirect_uri() {
     let home = Home::new();
-    for provider in ["github", "google", "microsoft", "slack", "notion"] {
+    for provider in ["atlassian", "github", "gitlab", "google", "microsoft", "slack", "notion"] {
         let Output { code, out, err } = run(&home, &["provider", "show", provider]);
         assert_eq!((code, err.as_str()), (0, ""), "{provider}");
         let line = format!("redirect URI  http://localhost:8717/callback/{provider}\n");
@@ -120,13 +121,13 @@ fn the_definitions_that_are_shipped_are_good() {
     let home = Home::new();
     let files: Vec<PathBuf> =
         fs::read_dir(root().join("providers")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files.len(), 5);
+    assert_eq!(files.len(), 7);
     let test = root().join("tests/oidc-provider/provider.yaml");
     let mut words = vec!["provider", "check"];
     words.extend(files.iter().chain([&test]).map(|path| path.to_str().unwrap()));
     let Output { code, out, err } = run(&home, &words);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    assert_eq!(out.matches(": good: ").count(), 6, "{out}");
+    assert_eq!(out.matches(": good: ").count(), 8, "{out}");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn registry(sandbox: &Sandbox, directory: &std::path::Path) -> Registry {
     let catalog = Catalog::load(Some(directory)).unwrap();
     let provider = catalog.resolve(&Settings::plain("sandbox".parse().unwrap(), DEFAULT_CLIENT)).unwrap();
     let secret = Some(ClientSecret::new(DEFAULT_SECRET).unwrap());
-    let client = Client { id: DEFAULT_CLIENT.to_owned(), secret };
+    let client = Client { id: DEFAULT_CLIENT.to_owned(), secret, key: None };
     let configured = Configured { provider, client, scopes: BTreeMap::new() };
     let providers = BTreeMap::from([("sandbox".parse().unwrap(), Arc::new(configured))]);
     Registry { web_url: "http://localhost:8717".parse().unwrap(), providers }
@@ -152,11 +152,14 @@ async fn connect(store: &dyn Store, keyring: &Keyring, sandbox: &Sandbox, accoun
         subject: Subject::from_uid(1000),
         provider: "sandbox".parse().unwrap(),
         account: account.clone(),
+        label: None,
+        is_default: false,
         state: State::Active,
         epoch: Epoch(1),
         scopes: ScopeSet::read("read", ' '),
         created_at: NOW,
         confirmed_at: NOW,
+        given_at: NOW,
         used_at: None,
     };
     let (slot, owner) = (SlotName::main(), Owner::connection(&connection, first_version(connection.epoch)));

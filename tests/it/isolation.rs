@@ -156,6 +156,13 @@ async fn what_one_user_connects_is_not_there_for_another() {
             assert_eq!(without_id(&refused), without_id(&missing), "{method} {not_his}");
         }
     }
+    let rename = async |id: &str| {
+        machine
+            .ask(bob, "PATCH", &format!("/v1/connections/{id}"), Some(json!({"label": "mine", "default": true})))
+            .await
+    };
+    let (refused, missing) = (rename(&connection).await, rename(UNKNOWN_CONNECTION).await);
+    assert_eq!((refused.status, without_id(&refused)), (404, without_id(&missing)));
     let again = |id: &str| Some(json!({"provider": "sandbox", "reconnect": id}));
     let refused = machine.ask(bob, "POST", "/v1/connect", again(&connection)).await;
     let missing = machine.ask(bob, "POST", "/v1/connect", again(UNKNOWN_CONNECTION)).await;
@@ -304,7 +311,10 @@ async fn the_uid_of_the_daemon_administers() {
     machine.connect(machine.alice).await;
     assert_eq!(machine.token(service).await.status, 409, "administering is no claim to a token");
     let connection = machine.token(machine.alice).await.text("connection").to_owned();
-    assert_eq!(machine.ask(service, "DELETE", &format!("/v1/connections/{connection}"), None).await.status, 200);
+    let path = format!("/v1/connections/{connection}");
+    let renamed = machine.ask(service, "PATCH", &path, Some(json!({"default": true}))).await;
+    assert_eq!(renamed.status, 404, "nor to a say in which token her programs get");
+    assert_eq!(machine.ask(service, "DELETE", &path, None).await.status, 200);
 }
 
 /// Opens connections that have asked once and then rest. Tells how many were turned away.

@@ -5,12 +5,18 @@
 #![expect(unreachable_pub, reason = "what the modules share is public among them and goes nowhere else")]
 #![allow(dead_code, reason = "not every promise needs everything the support has")]
 
+mod accounts;
 mod bad_input;
+mod claims;
 mod cli;
 mod clock;
 mod concurrency;
 mod connect;
+mod consent;
+mod definition_test;
 mod demo;
+mod device;
+mod disconnect;
 mod faults;
 mod forecast;
 mod guards;
@@ -20,7 +26,10 @@ mod machine;
 mod metrics;
 mod oidc_provider;
 mod pages;
+mod paste;
+mod providers;
 mod readme;
+mod redirect;
 mod refresh;
 mod restart;
 mod restore;
@@ -28,4 +37,5 @@ mod secrets;
 mod service;
 mod store_faults;
 mod support;
+mod tls;
 mod token;

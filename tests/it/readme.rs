@@ -56,19 +56,6 @@ fn every_configuration_that_is_shown_is_one() {
 }
 
 #[test]
-fn the_definition_that_is_shown_is_good() {
-    let home = Home::new();
-    let guide = read("docs/PROVIDERS.md");
-    let shown = blocks(&guide).into_iter().find(|block| block.text.starts_with("id: example")).unwrap();
-    home.write("example.yaml", &shown.text);
-    let file = home.file("example.yaml");
-    let Output { code, out, err } =
-        Output::of(Daemon::command(&home).args(["provider", "check", file.to_str().unwrap()]));
-    assert_eq!(code, 0, "{err}");
-    assert!(out.contains("good: example (Example)"), "{out}");
-}
-
-#[test]
 fn every_command_that_is_named_exists() {
     let home = Home::new();
     let mut seen = BTreeSet::new();

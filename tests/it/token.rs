@@ -285,10 +285,12 @@ async fn an_account_is_named_by_id_or_by_name() {
 
     let ambiguous = world.daemon.token(json!({})).await;
     assert_eq!((ambiguous.status, ambiguous.text("error")), (409, "account_ambiguous"), "{ambiguous:?}");
-    assert_eq!(
-        ambiguous.json["accounts"],
-        json!([{"id": ADA, "name": "ada@sandbox.example"}, {"id": GRACE, "name": "grace@sandbox.example"}])
-    );
+    let mut listed = ambiguous.json["accounts"].as_array().unwrap().clone();
+    for (one, connection) in listed.iter_mut().zip(world.connections().await) {
+        assert_eq!(one.as_object_mut().unwrap().remove("connection").as_ref(), Some(&connection["id"]));
+    }
+    let expected = [(ADA, "ada@sandbox.example"), (GRACE, "grace@sandbox.example")];
+    assert_eq!(listed, expected.map(|(id, name)| json!({"id": id, "name": name})));
 
     let elsewhere = world.daemon.post("/v1/token", json!({"provider": "github"})).await;
     assert_eq!((elsewhere.status, elsewhere.text("error")), (404, "unknown_provider"), "{elsewhere:?}");
@@ -387,7 +389,10 @@ async fn who_and_what_there_is_can_be_asked() {
     let providers = world.daemon.get("/v1/providers").await.json;
     assert_eq!(
         providers,
-        json!({"providers": [{"id": "sandbox", "name": "Sandbox", "scopes": {"main": ["email", "openid", "profile"]}, "state": "ok"}]})
+        json!({"providers": [{
+            "id": "sandbox", "name": "Sandbox", "scopes": {"main": ["email", "openid", "profile"]}, "revoke": "grant",
+            "state": "ok",
+        }]})
     );
 
     for path in ["/v1/health", "/v1/health?deep=true"] {
@@ -419,7 +424,13 @@ async fn disconnecting_ends_the_grant_here_and_at_the_provider() {
     let world = World::with_ada(Options::default()).await;
     let token = world.live_token(json!({})).await;
     let gone = world.daemon.delete(&format!("/v1/connections/{}", token.text("connection"))).await;
-    assert_eq!(gone.json, json!({"connection": token.json["connection"], "upstream": "revoked"}));
+    assert_eq!(
+        gone.json,
+        json!({
+            "connection": token.json["connection"], "upstream": "revoked", "reach": "grant",
+            "slots": [{"slot": "main", "upstream": "revoked", "because": "confirmed"}],
+        })
+    );
     assert!(world.sandbox.grants().iter().all(|grant| grant.ended == Some("revoked_by_client")));
     assert!(!world.is_live(&token.json["access_token"]).await);
     assert_eq!(world.daemon.token(json!({})).await.text("error"), "connection_required");

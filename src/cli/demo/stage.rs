@@ -1,9 +1,7 @@
 //! What the demo plays on: a temporary home, a sandbox provider and a daemon with a real configuration.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,10 +14,9 @@ use crate::catalog::Catalog;
 use crate::cli::client::Client;
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::serve;
+use crate::cli::temporary::{self, Home};
 use crate::config::Config;
-use crate::config::paths::{Paths, Scope};
 use crate::daemon::{Daemon, StartError};
-use crate::model::id::random_text;
 use crate::sandbox::{self, Sandbox};
 
 /// Everything that runs during the demo.
@@ -45,10 +42,10 @@ impl Stage {
         let broken = |what: &str, error: &dyn std::fmt::Display| {
             CliError::new(ExitCode::Failure, format!("the demo cannot start: {what}: {error}"))
         };
-        let home = Home::make().map_err(|error| broken("its directory", &error))?;
+        let home = Home::make("demo").map_err(|error| broken("its directory", &error))?;
         let options = sandbox::Options { access_ttl, ..sandbox::Options::default() };
         let sandbox = Sandbox::start(options).await.map_err(|error| broken("the sandbox", &error))?;
-        let file = home.furnish(&sandbox).map_err(|error| broken("its configuration", &error))?;
+        let file = furnish(&home, &sandbox).map_err(|error| broken("its configuration", &error))?;
         let text = fs::read_to_string(&file).map_err(|error| broken("its configuration", &error))?;
         let name = file.display().to_string();
         let config = Config::parse(&name, &text).map_err(|error| broken("its configuration", &error))?;
@@ -63,7 +60,7 @@ impl Stage {
     }
 
     pub(super) fn directory(&self) -> &Path {
-        &self.home.0
+        self.home.path()
     }
 
     pub(super) const fn client(&self) -> &Client {
@@ -77,6 +74,7 @@ impl Stage {
             scopes: None,
             reconnect: None,
             purpose: Some("to show how grantd works".to_owned()),
+            device: None,
             open: Some(true),
         };
         let reply: SessionBody = self.client.post("/v1/connect", &body).await?;
@@ -110,7 +108,7 @@ impl Stage {
         writeln!(
             out,
             "A daemon and a made-up provider are running in this process, on loopback and in {}.",
-            self.home.0.display()
+            self.home.path().display()
         )?;
         writeln!(out)?;
         writeln!(out, "1. Connect an account. The page shows the code {}:", invitation.user_code)?;
@@ -141,71 +139,23 @@ pub(super) fn has_browser() -> bool {
     cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
-/// A directory of our own, removed when dropped.
-struct Home(PathBuf);
-
-impl Home {
-    fn make() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("grantd-demo-{}", random_text::<6>()));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("run/grantd.sock")
-    }
-
-    fn paths(&self, config: PathBuf) -> Paths {
-        Paths {
-            scope: Scope::User,
-            config,
-            providers_dir: self.providers(),
-            store: self.0.join("state/grantd.db"),
-            socket: self.socket(),
-            root_key: self.0.join("state/root.key"),
-            credentials: None,
-        }
-    }
-
-    fn providers(&self) -> PathBuf {
-        self.0.join("providers.d")
-    }
-
-    /// Writes the configuration that a person would write.
-    fn furnish(&self, sandbox: &Sandbox) -> io::Result<PathBuf> {
-        fs::create_dir(self.providers())?;
-        fs::write(self.providers().join("sandbox.yaml"), sandbox::definition(sandbox.url()))?;
-        let secret = self.0.join("sandbox.secret");
-        write_secret(&secret, sandbox::DEFAULT_SECRET)?;
-        let config = self.0.join("grantd.yaml");
-        let port = free_port()?;
-        fs::write(
-            &config,
-            format!(
-                "web: {{url: \"http://localhost:{port}\"}}\n\
-                 log: {{level: warn}}\n\
-                 providers:\n  sandbox: {{client_id: {}, client_secret: {{file: {}}}}}\n",
-                sandbox::DEFAULT_CLIENT,
-                secret.display()
-            ),
-        )?;
-        Ok(config)
-    }
-}
-
-fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
-    writeln!(file, "{text}")
-}
-
-/// A port that was free a moment ago. The pages never wander to another one, so if it is taken meanwhile the demo says so.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// Writes the configuration that a person would write.
+fn furnish(home: &Home, sandbox: &Sandbox) -> io::Result<PathBuf> {
+    fs::create_dir(home.providers())?;
+    fs::write(home.providers().join("sandbox.yaml"), sandbox::definition(sandbox.url()))?;
+    let secret = home.path().join("sandbox.secret");
+    temporary::write(&secret, sandbox::DEFAULT_SECRET)?;
+    let config = home.path().join("grantd.yaml");
+    let port = temporary::free_port()?;
+    fs::write(
+        &config,
+        format!(
+            "web: {{url: \"http://localhost:{port}\"}}\n\
+             log: {{level: warn}}\n\
+             providers:\n  sandbox: {{client_id: {}, client_secret: {{file: {}}}}}\n",
+            sandbox::DEFAULT_CLIENT,
+            secret.display()
+        ),
+    )?;
+    Ok(config)
 }

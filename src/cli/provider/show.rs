@@ -1,16 +1,20 @@
 //! `grantd provider show`: what a person needs to know to register a client and to choose its scopes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::broker::registry::Registry;
+use crate::catalog::Settings;
 use crate::catalog::schema::Definition;
 use crate::cli::provider::{Chosen, ProviderError, print_json};
+use crate::model::client::ClientAuth;
 use crate::model::id::SlotName;
-use crate::model::provider::rules::{Presets, ScopeRules, ScopesManagedBy};
-use crate::model::provider::{ClientKind, redirect};
+use crate::model::provider::ClientKind;
+use crate::model::provider::redirect::{self, Unusable};
+use crate::model::provider::rules::{PathMatch, Presets, ScopeRules, ScopesManagedBy};
 use crate::model::scope::ScopeSet;
 
 /// Everything that is shown, in one value, so that both forms say the same.
@@ -23,7 +27,10 @@ struct Sheet {
     chosen: Option<String>,
     configured: bool,
     redirect_uri: String,
-    problems: Vec<String>,
+    problem: Option<Unusable>,
+    /// The variants that could use this redirect URI where the chosen one cannot.
+    fitting: BTreeSet<String>,
+    docs_url: Option<String>,
     /// Why the settings make no provider yet, such as a variable that must be said.
     incomplete: Option<String>,
 }
@@ -42,9 +49,16 @@ fn sheet(chosen: &Chosen) -> Result<Sheet, ProviderError> {
     let definition = chosen.entry.variant(variant).map_err(usage)?;
     let registry = Registry { web_url: chosen.web.clone(), providers: BTreeMap::new() };
     let redirect_uri = registry.redirect_uri(&chosen.settings.id);
-    let (problems, incomplete) = match chosen.entry.resolve(&chosen.settings) {
-        Ok(provider) => (redirect::check(&provider, &redirect_uri), None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+    let (problem, docs_url, incomplete) = match chosen.entry.resolve(&chosen.settings) {
+        Ok(provider) => {
+            let problem = redirect::check(&provider, &redirect_uri);
+            (problem, provider.docs_url.map(|url| url.as_str().trim_end_matches('/').to_owned()), None)
+        }
+        Err(error) => (None, definition.docs_url.clone(), Some(error.to_string())),
+    };
+    let fitting = match &problem {
+        Some(_) => fitting(chosen, &redirect_uri),
+        None => BTreeSet::new(),
     };
     let default = chosen.entry.definition().default_variant.clone();
     Ok(Sheet {
@@ -55,10 +69,23 @@ fn sheet(chosen: &Chosen) -> Result<Sheet, ProviderError> {
         variant: chosen.settings.variant.clone().or(default),
         configured: chosen.configured,
         redirect_uri: redirect_uri.into(),
-        problems,
+        problem,
+        fitting,
+        docs_url,
         incomplete,
     }
     .with_variants(chosen.entry.definition()))
+}
+
+/// The variants whose rules have nothing against the redirect URI.
+fn fitting(chosen: &Chosen, redirect_uri: &Url) -> BTreeSet<String> {
+    let names = chosen.entry.definition().variants.keys();
+    let fits = |name: &&String| {
+        let settings = Settings { variant: Some((*name).clone()), ..chosen.settings.clone() };
+        let provider = chosen.entry.resolve(&settings);
+        provider.is_ok_and(|provider| redirect::check(&provider, redirect_uri).is_none())
+    };
+    names.filter(fits).cloned().collect()
 }
 
 impl Sheet {
@@ -69,7 +96,22 @@ impl Sheet {
     }
 
     fn needs_secret(&self) -> bool {
-        self.definition.client.kind == ClientKind::Confidential
+        self.definition.client.kind == ClientKind::Confidential && !self.needs_key()
+    }
+
+    fn needs_key(&self) -> bool {
+        self.definition.client.auth == ClientAuth::PrivateKeyJwt
+    }
+
+    /// How exactly the redirect URI has to be registered.
+    fn to_register(&self) -> &'static str {
+        let rules = &self.definition.redirect;
+        let on_loopback = Url::parse(&self.redirect_uri).is_ok_and(|url| redirect::is_loopback(&url));
+        match (rules.path, on_loopback && rules.loopback_any_port) {
+            (PathMatch::Below, _) => "to be registered like this, or a path above it",
+            (PathMatch::Exact, true) => "to be registered exactly like this; only its port may differ",
+            (PathMatch::Exact, false) => "to be registered exactly like this",
+        }
     }
 
     fn presets(&self) -> [(&'static str, &BTreeMap<SlotName, ScopeSet>); 3] {
@@ -85,14 +127,19 @@ impl Sheet {
             writeln!(out, "variant       {variant}: {about}")?;
         }
         writeln!(out, "definition    {}", self.file)?;
-        if let Some(url) = &definition.docs_url {
+        if let Some(url) = &self.docs_url {
             writeln!(out, "register at   {url}")?;
         }
         writeln!(out, "redirect URI  {}", self.redirect_uri)?;
-        for problem in &self.problems {
-            writeln!(out, "              ! {problem}")?;
+        match &self.problem {
+            Some(Unusable { why, next, .. }) => writeln!(out, "              ! {why}\n              ! {next}")?,
+            None => writeln!(out, "              {}", self.to_register())?,
         }
-        let secret = if self.needs_secret() { "needed" } else { "none" };
+        let secret = match (self.needs_secret(), self.needs_key()) {
+            (true, _) => "needed",
+            (false, true) => "none: the client signs with its key",
+            (false, false) => "none",
+        };
         writeln!(out, "client secret {secret}")?;
         if let Some(incomplete) = &self.incomplete {
             writeln!(out, "! {incomplete}")?;
@@ -105,7 +152,11 @@ impl Sheet {
         });
         self.section(out, "Variables", vars)?;
         let variants = definition.variants.iter();
-        self.section(out, "Variants", variants.map(|(name, variant)| format!("{name}: {}", variant.about)))?;
+        let variants = variants.map(|(name, variant)| match self.fitting.contains(name) {
+            true => format!("{name}: {} It takes this redirect URI.", variant.about),
+            false => format!("{name}: {}", variant.about),
+        });
+        self.section(out, "Variants", variants)?;
         self.print_presets(out)
     }
 
@@ -118,6 +169,10 @@ impl Sheet {
         let mut lines = vec!["providers:".to_owned(), format!("  {id}:"), "    client_id: CLIENT_ID".to_owned()];
         if self.needs_secret() {
             lines.push(format!("    client_secret: {{file: /home/you/.config/grantd/{id}.secret}}"));
+        }
+        if self.needs_key() {
+            lines.push(format!("    client_key: {{file: /home/you/.config/grantd/{id}.key}}"));
+            lines.push(format!("    client_certificate: {{file: /home/you/.config/grantd/{id}.crt}}"));
         }
         lines.extend(self.chosen.iter().map(|variant| format!("    variant: {variant}")));
         let vars = self.definition.vars.iter().filter(|(_, var)| var.default.is_none());
@@ -177,11 +232,13 @@ impl Sheet {
             "file": self.file,
             "configured": self.configured,
             "variant": self.variant,
-            "docs_url": definition.docs_url,
+            "docs_url": self.docs_url,
             "redirect_uri": self.redirect_uri,
-            "problems": self.problems,
+            "redirect_uri_instead": self.problem.as_ref().and_then(|problem| problem.instead.as_ref()),
+            "problems": self.problem.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "incomplete": self.incomplete,
             "client_secret": self.needs_secret(),
+            "client_key": self.needs_key(),
             "device_flow": definition.endpoints.device.is_some(),
             "setup_notes": definition.setup_notes,
             "vars": vars.collect::<serde_json::Map<_, _>>(),

@@ -25,12 +25,12 @@ fn a_built_in_provider_is_shown_without_a_configuration() {
     for expected in [
         "Slack (slack)\n",
         "variant       v2: ",
-        "redirect URI  http://localhost:8717/callback/slack\n              ! Slack needs https even for localhost",
+        "redirect URI  http://localhost:8717/callback/slack\n              ! Slack needs https even for localhost, with this kind of client.\n              ! Set `web.url` to https://localhost:8717 in grantd.yaml, register https://localhost:8717/callback/slack there",
         "register at   https://api.slack.com/apps\n",
         "client secret needed\n",
         "  - Without PKCE Slack takes https redirect URIs only",
         "  host: The host of this Slack (default slack.com)",
-        "  pkce: An app with PKCE switched on",
+        "  pkce: An app with PKCE switched on, through http on localhost; it acts as the person only and has no secret. It takes this redirect URI.\n",
         "Preset default, for the bot token\n",
         "search:read.public           Search public channels.\n",
     ] {
@@ -58,11 +58,19 @@ fn a_configured_provider_is_shown_as_it_is_configured() {
     assert_eq!(shown["scopes"]["presets"][1]["name"], "read-only");
     let shown = output(&show("notion", None, true), context).unwrap();
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!(shown["problems"][0], "Notion does not accept 127.0.0.1; use localhost.");
+    let problem = shown["problems"][0].as_str().unwrap();
+    assert!(
+        problem.starts_with("Notion does not accept 127.0.0.1, only localhost. Set `web.url` to http://localhost:9999"),
+        "{problem}"
+    );
+    assert_eq!(shown["redirect_uri_instead"], "http://localhost:9999/callback/notion");
     let shown = output(&show("work", None, false), context).unwrap();
     assert!(!shown.contains("grantd.yaml"), "what is configured need not be written: {shown}");
     let listed = output(&ProviderCommand::List { json: false }, context).unwrap();
-    assert!(listed.contains("github     GitHub  [app, ghes, ghes-app, oauth-app]  configured as work\n"), "{listed}");
+    assert!(
+        listed.contains("github     GitHub  [app, device, ghes, ghes-app, oauth-app]  configured as work\n"),
+        "{listed}"
+    );
 }
 
 #[test]
@@ -90,7 +98,7 @@ fn a_name_that_is_not_known_is_a_mistake_of_usage() {
     for (command, expected) in [
         (
             show("githib", None, false),
-            "no provider githib; known are github, google, microsoft, notion, slack; did you mean github?",
+            "no provider githib; known are atlassian, github, gitlab, google, microsoft, notion, slack; did you mean github?",
         ),
         (show("Git Hub", None, false), "no provider Git Hub; known are "),
         (show("github", Some("ap"), false), "no variant `ap`; expected one of "),
@@ -106,7 +114,7 @@ fn the_list_has_every_definition() {
     let listed = output(&ProviderCommand::List { json: true }, Context::default()).unwrap();
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let ids: Vec<_> = listed["providers"].as_array().unwrap().iter().map(|row| &row["id"]).collect();
-    assert_eq!(ids, ["github", "google", "microsoft", "notion", "slack"]);
+    assert_eq!(ids, ["atlassian", "github", "gitlab", "google", "microsoft", "notion", "slack"]);
 }
 
 #[test]
@@ -117,7 +125,7 @@ fn a_definition_is_checked_and_a_bad_one_ends_in_78() {
     std::fs::write(&file, good).unwrap();
     let command = ProviderCommand::Check { files: vec![file.clone()] };
     let told = output(&command, Context::default()).unwrap();
-    assert!(told.ends_with("github.yaml: good: github (GitHub)\n  slots     main\n  variables host\n  variants  app, ghes, ghes-app, oauth-app\n"), "{told}");
+    assert!(told.ends_with("github.yaml: good: github (GitHub)\n  slots     main\n  variables host\n  variants  app, device, ghes, ghes-app, oauth-app\n"), "{told}");
 
     std::fs::write(&file, good.replace("pkce: true", "pkec: true")).unwrap();
     let error = output(&command, Context::default()).unwrap_err();

@@ -30,6 +30,19 @@ impl Pointer {
     pub fn find<'v>(&self, value: &'v serde_json::Value) -> Option<&'v serde_json::Value> {
         value.pointer(&self.0).filter(|found| !found.is_null())
     }
+
+    /// Puts `what` where the pointer points, and makes the objects on the way there.
+    pub fn put(&self, target: &mut serde_json::Value, what: serde_json::Value) {
+        let mut place = target;
+        for step in self.0.split('/').skip(1) {
+            if !place.is_object() {
+                *place = serde_json::Value::Object(serde_json::Map::new());
+            }
+            // RFC 6901 section 4.
+            place = &mut place[step.replace("~1", "/").replace("~0", "~")];
+        }
+        *place = what;
+    }
 }
 
 impl FromStr for Pointer {
@@ -97,6 +110,16 @@ impl PointerTemplate {
     }
 }
 
+impl PointerTemplate {
+    /// The pointer of each choice that is looked at first.
+    pub fn pointers(&self) -> impl Iterator<Item = &Pointer> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Choice { pointers, .. } => pointers.first(),
+            Part::Text(_) => None,
+        })
+    }
+}
+
 impl FromStr for PointerTemplate {
     type Err = TemplateError;
 
@@ -130,11 +153,12 @@ fn choice_from(text: &str) -> Result<Part, TemplateError> {
     Ok(Part::Choice { pointers, optional })
 }
 
-/// Text and numbers as text; an object or a list has no plain form.
+/// Text and whole numbers as text. An object or a list has no plain form, and a fraction may have lost digits on the way: two
+/// accounts could become one.
 fn plain(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
+        serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
     }
 }
@@ -159,18 +183,38 @@ mod tests {
 
     #[test]
     fn a_template_takes_the_first_pointer_that_finds_something() {
-        let value = json!({"id": 7, "team": {"id": "T0"}, "enterprise": null, "deep": {}});
+        let value = json!({"id": 7, "team": {"id": "T0"}, "enterprise": null, "deep": {}, "huge": 1e30});
         for (template, expected) in [
             ("{/id}", Some("7")),
             ("{/enterprise/id|}:{/team/id|}", Some(":T0")),
             ("{/nothing|/team/id}", Some("T0")),
             ("{/enterprise}", None),
             ("{/deep}", None),
+            ("{/huge}", None),
             ("plain", Some("plain")),
         ] {
             let template: PointerTemplate = template.parse().unwrap();
             assert_eq!(template.fill(&value).as_deref(), expected, "{template:?}");
         }
+    }
+
+    #[test]
+    fn what_is_put_somewhere_is_found_there() {
+        let mut value = json!({"team": "T0"});
+        for text in ["/id", "/team/id", "/team/name", "/a~1b/c~0d", "/deep/0/er"] {
+            let pointer: Pointer = text.parse().unwrap();
+            pointer.put(&mut value, json!(text));
+            assert_eq!(pointer.find(&value), Some(&json!(text)));
+        }
+        assert_eq!(value["a/b"]["c~d"], "/a~1b/c~0d");
+        assert_eq!(value["team"], json!({"id": "/team/id", "name": "/team/name"}));
+    }
+
+    #[test]
+    fn a_template_knows_where_it_looks_first() {
+        let template: PointerTemplate = "{/a|/b}:x{/c|}".parse().unwrap();
+        let first: Vec<_> = template.pointers().cloned().collect();
+        assert_eq!(first, [Pointer::to_member("a"), Pointer::to_member("c")]);
     }
 
     #[test]

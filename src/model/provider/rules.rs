@@ -6,9 +6,15 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::client::ClientAuth;
 use crate::model::id::SlotName;
+use crate::model::provider::claim_rules::ClaimRule;
 use crate::model::provider::pointer::Pointer;
+use crate::model::provider::refusals::{Hint, ResponseFormat};
 use crate::model::scope::{Scope, ScopeSet};
+
+pub use crate::model::provider::redirect::{PathMatch, RedirectRules, WebHosts};
+pub use crate::model::provider::slots::{SlotPlace, SlotRule};
 
 /// Name and value pairs of a request.
 pub type Params = BTreeMap<String, String>;
@@ -56,6 +62,8 @@ pub struct AuthorizeRules {
     pub account_hint_param: Option<String>,
     /// Parameters that let the person pick another account.
     pub account_picker_params: Params,
+    /// The parameter that carries a claims challenge back, such as `claims`; without it no challenge is kept.
+    pub claims_param: Option<String>,
 }
 
 impl Default for AuthorizeRules {
@@ -68,6 +76,7 @@ impl Default for AuthorizeRules {
             scope_params: vec![ScopeParam { param: "scope".to_owned(), slot: SlotName::main() }],
             account_hint_param: None,
             account_picker_params: Params::new(),
+            claims_param: None,
         }
     }
 }
@@ -82,28 +91,21 @@ pub struct ScopeParam {
     pub slot: SlotName,
 }
 
-/// What the provider accepts as redirect URI (RFC 6749 section 3.1.2, RFC 8252 section 7.3).
+/// What the device flow needs here (RFC 8628). It is there if the provider has a `device` endpoint.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RedirectRules {
-    /// The loopback names that may be registered, of `localhost`, `127.0.0.1` and `[::1]`.
-    pub loopback_hosts: Vec<String>,
-    /// Whether http is accepted on those; else https is needed even there.
-    pub loopback_http: bool,
-    /// Whether any port is accepted on those, whichever was registered.
-    pub loopback_any_port: bool,
-    /// Whether the redirect URI has to be repeated in the token request (RFC 6749 section 4.1.3).
-    pub send_in_token: bool,
+pub struct DeviceRules {
+    /// How the client proves itself when it asks for a device code; as everywhere else if it is not said (section 3.1).
+    pub request_auth: Option<ClientAuth>,
+    /// How it does when it asks for the tokens; as everywhere else if it is not said (section 3.4).
+    pub poll_auth: Option<ClientAuth>,
+    /// Where the page stands that the person opens (section 3.2); the first that is there counts.
+    pub verification_uri: Vec<Pointer>,
 }
 
-impl Default for RedirectRules {
+impl Default for DeviceRules {
     fn default() -> Self {
-        Self {
-            loopback_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
-            loopback_http: true,
-            loopback_any_port: false,
-            send_in_token: true,
-        }
+        Self { request_auth: None, poll_auth: None, verification_uri: vec![Pointer::to_member("verification_uri")] }
     }
 }
 
@@ -119,6 +121,19 @@ pub struct TokenRules {
     pub code_params: Params,
     /// Parameters added when a token is refreshed.
     pub refresh_params: Params,
+    /// Which scopes a refresh names.
+    pub scope_on_refresh: ScopeOnRefresh,
+}
+
+/// Which scopes a refresh names (RFC 6749 section 6).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeOnRefresh {
+    /// Those of the grant, and the one that brings a refresh token.
+    Granted,
+    /// None: the token keeps what it has.
+    #[default]
+    Never,
 }
 
 /// How a request body is written.
@@ -136,12 +151,20 @@ pub enum Encoding {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResponseRules {
+    /// How the body is written.
+    pub format: ResponseFormat,
     /// A member that must have this value, or the answer is an error whatever its status.
     pub ok_when: Option<Match>,
     /// Where an error code may stand; the first that is there counts.
     pub error: Vec<Pointer>,
     /// Where a second, finer error code may stand.
     pub error_sub: Vec<Pointer>,
+    /// Where the provider's own number for an error may stand. It explains and never decides.
+    pub error_number: Vec<Pointer>,
+    /// What such numbers mean, for the operator.
+    pub hints: Vec<Hint>,
+    /// Where an error carries a claims challenge, for `authorize.claims_param`.
+    pub claims: Option<Pointer>,
     /// The words accepted as `token_type`, in any case.
     pub token_types: Vec<String>,
     /// How long an access token lives when the answer does not say.
@@ -153,9 +176,13 @@ pub struct ResponseRules {
 impl Default for ResponseRules {
     fn default() -> Self {
         Self {
+            format: ResponseFormat::Json,
             ok_when: None,
             error: vec![Pointer::to_member("error")],
             error_sub: Vec::new(),
+            error_number: Vec::new(),
+            hints: Vec::new(),
+            claims: None,
             token_types: vec!["bearer".to_owned()],
             access_ttl: DefaultTtl::Never,
             refresh_ttl: None,
@@ -183,73 +210,6 @@ pub struct Match {
     pub pointer: Pointer,
     /// What.
     pub equals: serde_json::Value,
-}
-
-/// Where in a token response one grant is found.
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlotRule {
-    /// Its name; `main` where there is one.
-    pub name: SlotName,
-    /// Places to look, in order; the first with an access token counts.
-    pub places: Vec<SlotPlace>,
-}
-
-/// One place in a token response.
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlotPlace {
-    /// The place counts only if this holds.
-    #[serde(default)]
-    pub when: Option<Match>,
-    /// The access token.
-    #[serde(default = "access_token")]
-    pub access: Pointer,
-    /// The refresh token.
-    #[serde(default = "refresh_token")]
-    pub refresh: Pointer,
-    /// Seconds until the access token dies.
-    #[serde(default = "expires_in")]
-    pub expires_in: Pointer,
-    /// Seconds until the refresh token dies.
-    #[serde(default = "refresh_expires_in")]
-    pub refresh_expires_in: Pointer,
-    /// The scopes that were given.
-    #[serde(default = "scope")]
-    pub scope: Pointer,
-}
-
-impl Default for SlotPlace {
-    fn default() -> Self {
-        Self {
-            when: None,
-            access: access_token(),
-            refresh: refresh_token(),
-            expires_in: expires_in(),
-            refresh_expires_in: refresh_expires_in(),
-            scope: scope(),
-        }
-    }
-}
-
-fn access_token() -> Pointer {
-    Pointer::to_member("access_token")
-}
-
-fn refresh_token() -> Pointer {
-    Pointer::to_member("refresh_token")
-}
-
-fn expires_in() -> Pointer {
-    Pointer::to_member("expires_in")
-}
-
-fn refresh_expires_in() -> Pointer {
-    Pointer::to_member("refresh_token_expires_in")
-}
-
-fn scope() -> Pointer {
-    Pointer::to_member("scope")
 }
 
 /// What refreshing does at this provider (RFC 6749 section 6, RFC 9700 section 4.14).
@@ -369,10 +329,14 @@ pub enum ErrorClass {
     Denied,
     /// Our registration is wrong: an operator has to act.
     Misconfigured,
+    /// In the device flow: the person has not decided yet (RFC 8628 section 3.5).
+    Pending,
     /// The grant is gone: a person has to consent again.
     Reauth,
     /// The code is too old or used: start again.
     RestartLogin,
+    /// In the device flow: not decided yet, and asked too often (RFC 8628 section 3.5).
+    SlowDown,
     /// Nothing is known to be wrong: later.
     Transient,
     /// The person has to do something at the provider.
@@ -387,6 +351,8 @@ pub struct IdTokenRules {
     pub issuer_template: Option<String>,
     /// The claim that fills it.
     pub issuer_claim: Option<String>,
+    /// What further claims must say.
+    pub claims: Vec<ClaimRule>,
 }
 
 /// What is known of a provider's scopes.

@@ -8,21 +8,30 @@ use http::{Method, StatusCode};
 use crate::sandbox::answer::Answer;
 use crate::sandbox::endpoints::pages;
 use crate::sandbox::machine::{AuthorizeError, Choice, Machine, Receipt, Redirect, Step};
+use crate::sandbox::manner::Scene;
+use crate::sandbox::manner::route::Spot;
 use crate::sandbox::params::Params;
 use crate::sandbox::routes::{Call, refuse};
 
-/// Answers an authorization request, or the form that the person sent.
-pub(in crate::sandbox) fn answer(machine: &Arc<Machine>, call: &Call, params: &Params) -> Answer {
-    let is_form = call.path == machine.manner.paths().consent;
-    let step = match (&call.method, is_form) {
-        (&Method::POST, true) => decide(machine, params).map(Step::Go),
-        // OpenID Connect Core section 3.1.2.1 wants both methods.
-        (&Method::GET | &Method::POST, false) => machine.authorize(params),
-        _ => return refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n"),
-    };
-    match step {
-        Ok(Step::Ask(asked)) => pages::consent(&asked, machine.manner.paths().consent),
+/// Answers an authorization request. OpenID Connect Core section 3.1.2.1 wants both methods.
+pub(in crate::sandbox) fn answer(machine: &Arc<Machine>, scene: &Scene<'_>, params: &Params) -> Answer {
+    if scene.call.method != Method::GET && scene.call.method != Method::POST {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n");
+    }
+    match machine.authorize(params, machine.manner.wishes(scene, params)) {
+        Ok(Step::Ask(asked)) => pages::consent(&asked, machine.path_of(Spot::Consent)),
         Ok(Step::Go(redirect)) => go(machine, redirect),
+        Err(error) => pages::error(error),
+    }
+}
+
+/// Answers the form that the person sent.
+pub(in crate::sandbox) fn decided(machine: &Arc<Machine>, call: &Call, params: &Params) -> Answer {
+    if call.method != Method::POST {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n");
+    }
+    match decide(machine, params) {
+        Ok(redirect) => go(machine, redirect),
         Err(error) => pages::error(error),
     }
 }

@@ -5,6 +5,7 @@
 //! POST   /_sandbox/faults    {"at":"token","when":{"next":1},"grant_type":"refresh_token","what":"drop_after_processing"}
 //! DELETE /_sandbox/faults
 //! POST   /_sandbox/options   {"access_ttl_seconds":30,"rotation":{"single_use":{"kills_family":true,"grace_ms":0}}}
+//! POST   /_sandbox/options   {"quirks":{"numbers_as_text":true,"id_token":"alg_none"}}
 //! POST   /_sandbox/revoke    {"sub":"u-1001"}
 //! ```
 //!
@@ -41,9 +42,9 @@ pub(in crate::sandbox) fn answer(machine: &Machine, path: &str, call: &Call) -> 
             machine.state().script.clear();
             Ok(json!({"ok": true}))
         }
-        ("options", "POST") => read(call).map(|patch: OptionsPatch| {
-            patch.apply(&mut machine.state().options);
-            json!({"ok": true})
+        ("options", "POST") => read(call).and_then(|patch: OptionsPatch| {
+            let applied = patch.apply(&mut machine.state().options);
+            applied.map(|()| json!({"ok": true})).map_err(|error| error.to_string())
         }),
         ("revoke", "POST") => {
             read(call).map(|who: RevokeUser| json!({"ok": true, "grants_ended": machine.revoke_user(&who.sub)}))

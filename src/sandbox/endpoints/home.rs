@@ -3,22 +3,15 @@
 use crate::sandbox::answer::Answer;
 use crate::sandbox::endpoints::pages::{self, Home, HomeLine};
 use crate::sandbox::machine::Machine;
+use crate::sandbox::manner::route::Spot;
 
 /// How many lines of the ledger are shown.
 const LINES: usize = 25;
 
 /// Shows the page.
 pub(in crate::sandbox) fn answer(machine: &Machine) -> Answer {
-    let paths = machine.manner.paths();
-    let mut endpoints = vec![
-        ("authorize", paths.authorize),
-        ("token", paths.token),
-        ("revoke", paths.revoke),
-        ("userinfo", paths.userinfo),
-        ("example API", paths.api),
-        ("keys", paths.jwks),
-    ];
-    endpoints.extend(paths.metadata.iter().map(|&path| ("metadata", path)));
+    let routes = machine.routes.iter().filter(|route| route.spot != Spot::Consent);
+    let endpoints = routes.map(|route| (route.name, &*route.path)).collect();
     let now = machine.now();
     let state = machine.state();
     let clients = state.options.clients.iter();
@@ -33,7 +26,7 @@ pub(in crate::sandbox) fn answer(machine: &Machine) -> Answer {
     });
     let home = Home {
         css: pages::CSS,
-        issuer: &machine.issuer,
+        issuer: &machine.origin,
         endpoints,
         clients: clients.collect(),
         lines: lines.collect(),

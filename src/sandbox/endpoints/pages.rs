@@ -98,7 +98,7 @@ struct ErrorPage {
 pub(super) struct Home<'a> {
     pub(super) css: &'static str,
     pub(super) issuer: &'a str,
-    pub(super) endpoints: Vec<(&'static str, &'static str)>,
+    pub(super) endpoints: Vec<(&'static str, &'a str)>,
     pub(super) clients: Vec<(String, &'static str)>,
     pub(super) lines: Vec<HomeLine>,
 }
@@ -137,7 +137,7 @@ pub(super) fn home(home: &Home<'_>) -> Answer {
     html(StatusCode::OK, home, "'none'")
 }
 
-fn html(status: StatusCode, page: &impl Template, form_action: &str) -> Answer {
+pub(super) fn html(status: StatusCode, page: &impl Template, form_action: &str) -> Answer {
     let body = page.render().expect("writing to a string does not fail");
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; form-action {form_action}; frame-ancestors 'none'; base-uri 'none'",

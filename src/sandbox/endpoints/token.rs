@@ -1,64 +1,62 @@
 //! The token endpoint (RFC 6749 section 3.2) and the revocation endpoint (RFC 7009 section 2).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Method, StatusCode};
-use serde_json::json;
 
 use crate::sandbox::answer::Answer;
+use crate::sandbox::id_token;
 use crate::sandbox::ledger::Kind;
-use crate::sandbox::machine::{Credentials, IdTokenFacts, Issued, Machine, Presentation, Receipt, Redemption, Refusal};
+use crate::sandbox::machine::{DEVICE_GRANT_TYPE, Issued, Machine, Presentation, Receipt, Redemption, Refusal};
+use crate::sandbox::manner::Scene;
+use crate::sandbox::manner::route::Spot;
 use crate::sandbox::params::Params;
-use crate::sandbox::routes::{Call, refuse};
-use crate::sandbox::signer::at_hash;
-
-/// How long an ID token may be accepted. It is read once, right after the exchange.
-const ID_TOKEN_TTL: Duration = Duration::from_secs(600);
+use crate::sandbox::routes::refuse;
 
 /// Answers a token request. A refusal is written down for what was presented.
 pub(in crate::sandbox) async fn answer(
     machine: &Arc<Machine>,
-    call: &Call,
+    scene: &Scene<'_>,
     params: &Params,
     presentation: Option<&Presentation>,
 ) -> Answer {
-    if call.method != Method::POST {
+    if scene.call.method != Method::POST {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "POST only\n");
     }
-    let issued = match exchange(machine, call, params) {
+    let issued = match exchange(machine, scene, params) {
         Ok(issued) => issued,
         Err(refusal) => {
             presentation.into_iter().for_each(|presentation| presentation.failed(Kind::Refused, refusal.error()));
-            return machine.manner.refused(refusal);
+            return machine.manner.refused(scene, refusal);
         }
     };
     // From here on the tokens exist; whatever happens to the answer, the receipt says so.
     let receipt = Receipt::for_tokens(machine, &issued);
-    let id_token = match &issued.id_token {
-        Some(facts) => Some(id_token(machine, &issued, facts).await),
+    let told = issued.iter().find_map(|issued| Some((issued, issued.id_token.as_ref()?)));
+    let id_token = match told {
+        Some((issued, facts)) => id_token::of(machine, scene, issued, facts).await,
         None => None,
     };
-    machine.manner.issued(&issued, id_token.as_deref()).carrying(receipt)
+    machine.manner.issued(scene, &issued, id_token.as_deref()).carrying(receipt)
 }
 
 /// Answers a revocation request.
-pub(in crate::sandbox) fn revoke(machine: &Machine, call: &Call, params: &Params) -> Answer {
-    if call.method != Method::POST {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "POST only\n");
+pub(in crate::sandbox) fn revoke(machine: &Machine, scene: &Scene<'_>, params: &Params) -> Answer {
+    if scene.call.method == Method::GET {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n");
     }
-    let revoked = well_formed(call, params)
-        .and_then(|()| Credentials::read(&call.headers, params))
-        .and_then(|client| machine.revoke(&client, required(params, "token", "token is missing")?));
+    let revoked = well_formed(machine, scene, Spot::Revoke, params)
+        .and_then(|()| machine.manner.revocation(scene, params))
+        .and_then(|wanted| machine.revoke(&wanted));
     match revoked {
-        Ok(()) => machine.manner.revoked(),
-        Err(refusal) => machine.manner.refused(refusal),
+        Ok(()) => machine.manner.revoked(scene),
+        Err(refusal) => machine.manner.refused(scene, refusal),
     }
 }
 
-fn exchange(machine: &Machine, call: &Call, params: &Params) -> Result<Issued, Refusal> {
-    well_formed(call, params)?;
-    let client = Credentials::read(&call.headers, params)?;
+fn exchange(machine: &Machine, scene: &Scene<'_>, params: &Params) -> Result<Vec<Issued>, Refusal> {
+    well_formed(machine, scene, Spot::Token, params)?;
+    let client = machine.manner.credentials(scene, params)?;
     match required(params, "grant_type", "grant_type is missing")? {
         "authorization_code" => machine.redeem(
             &client,
@@ -70,15 +68,16 @@ fn exchange(machine: &Machine, call: &Call, params: &Params) -> Result<Issued, R
         ),
         "refresh_token" => {
             let token = required(params, "refresh_token", "refresh_token is missing")?;
-            machine.refresh(&client, token, params.get("scope"))
+            machine.refresh(&client, token, params.get("scope")).map(|issued| vec![issued])
         }
+        DEVICE_GRANT_TYPE => machine.redeem_device(&client, required(params, "device_code", "device_code is missing")?),
         _ => Err(Refusal::GrantType),
     }
 }
 
-fn well_formed(call: &Call, params: &Params) -> Result<(), Refusal> {
-    if !call.is_form() {
-        return Err(Refusal::Request("the body must be application/x-www-form-urlencoded"));
+pub(super) fn well_formed(machine: &Machine, scene: &Scene<'_>, at: Spot, params: &Params) -> Result<(), Refusal> {
+    if !scene.call.is(machine.manner.encoding(at)) {
+        return Err(Refusal::Request("the body is written in another way than it has to be"));
     }
     if params.has_duplicates() {
         return Err(Refusal::Request("a parameter stands twice"));
@@ -88,23 +87,4 @@ fn well_formed(call: &Call, params: &Params) -> Result<(), Refusal> {
 
 fn required<'a>(params: &'a Params, name: &str, missing: &'static str) -> Result<&'a str, Refusal> {
     params.get(name).ok_or(Refusal::Request(missing))
-}
-
-/// OpenID Connect Core sections 2 and 12.2: after a refresh there is no nonce, and `auth_time` stays.
-async fn id_token(machine: &Machine, issued: &Issued, facts: &IdTokenFacts) -> String {
-    let mut claims = json!({
-        "iss": machine.issuer,
-        "sub": &*issued.user.sub,
-        "aud": &*issued.client,
-        "iat": facts.issued_at.as_secs(),
-        "exp": facts.issued_at.after(ID_TOKEN_TTL).as_secs(),
-        "auth_time": facts.auth_time.as_secs(),
-        "at_hash": at_hash(issued.access.expose()),
-        "name": issued.user.name,
-        "email": issued.user.email,
-    });
-    if let Some(nonce) = &facts.nonce {
-        claims["nonce"] = nonce.as_str().into();
-    }
-    machine.signer.sign(&claims).await
 }

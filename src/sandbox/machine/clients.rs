@@ -9,8 +9,8 @@ use http::header::AUTHORIZATION;
 use subtle::ConstantTimeEq;
 
 use crate::model::secret::ClientSecret;
-use crate::sandbox::machine::{Refusal, State};
-use crate::sandbox::options::SandboxClient;
+use crate::sandbox::machine::{Machine, Refusal, State};
+use crate::sandbox::options::{DeviceSecret, SandboxClient};
 use crate::sandbox::params::Params;
 
 /// How a client names itself and proves it.
@@ -39,6 +39,26 @@ impl Credentials {
         }
         Ok(Self { id, secret: Some(parse_secret(&secret)?) })
     }
+
+    /// Whether a secret was sent.
+    pub(in crate::sandbox) const fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// Whether this is the client that a part of a path names.
+    pub(in crate::sandbox) fn is(&self, encoded: &str) -> bool {
+        // In a path a plus is a plus.
+        form_decode(&encoded.replace('+', "%2B")).is_some_and(|name| name == self.id)
+    }
+}
+
+impl Machine {
+    /// The secret of a client, for who has to know it besides them.
+    pub(in crate::sandbox) fn secret_of(&self, client: &str) -> Option<ClientSecret> {
+        let state = self.state();
+        let secret = state.client(client)?.secret.as_ref()?.expose().to_owned();
+        ClientSecret::new(secret).ok()
+    }
 }
 
 impl State {
@@ -48,13 +68,25 @@ impl State {
 
     /// The client, if it is who it says.
     pub(super) fn authenticate(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
-        let client = self.client(&credentials.id).ok_or(Refusal::Client)?;
+        let client = self.client(&credentials.id).ok_or(Refusal::NoClient)?;
         let proved = match (&client.secret, &credentials.secret) {
             (None, None) => true,
             (Some(expected), Some(given)) => expected.expose().as_bytes().ct_eq(given.expose().as_bytes()).into(),
-            (None, Some(_)) | (Some(_), None) => false,
+            (None, Some(_)) => return Err(Refusal::PublicSecret),
+            (Some(_), None) => return Err(Refusal::NoSecret),
         };
         if proved { Ok(Arc::clone(&client.id)) } else { Err(Refusal::Client) }
+    }
+}
+
+impl State {
+    /// As [`authenticate`](Self::authenticate), in a request of the device flow that asks for the secret from this strictness
+    /// on. Below it a client may leave the secret out.
+    pub(super) fn authenticate_device(&self, sent: &Credentials, from: DeviceSecret) -> Result<Arc<str>, Refusal> {
+        if self.options.device_secret >= from || sent.secret.is_some() {
+            return self.authenticate(sent);
+        }
+        self.client(&sent.id).map(|client| Arc::clone(&client.id)).ok_or(Refusal::NoClient)
     }
 }
 

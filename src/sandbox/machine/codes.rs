@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 use crate::model::time::Timestamp;
 use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Line, Secret};
 use crate::sandbox::machine::{Credentials, Issued, Machine, Refusal, State, mint};
+use crate::sandbox::manner::Wish;
 use crate::sandbox::options::SandboxUser;
 
 pub(super) const GRANT_TYPE: &str = "authorization_code";
@@ -27,18 +28,21 @@ pub(super) struct Code {
     pub(super) challenge: Option<String>,
     pub(super) nonce: Option<String>,
     pub(super) user: SandboxUser,
-    pub(super) scopes: Vec<String>,
+    /// What was granted: a grant for each slot, at least one.
+    pub(super) granted: Vec<Wish>,
+    /// Whether the consent brings a refresh token where the parameters decide that.
+    pub(super) offline: bool,
     pub(super) expires: Timestamp,
     pub(super) used: Used,
 }
 
 /// Whether a code was tried, and what came of it.
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(super) enum Used {
     No,
     /// Tried and refused: a code is tried once.
     InVain,
-    For(GrantId),
+    For(Vec<GrantId>),
 }
 
 /// What a client sends along with its code.
@@ -49,19 +53,21 @@ pub(in crate::sandbox) struct Redemption<'a> {
 }
 
 impl Code {
-    pub(super) const fn grant(&self) -> Option<GrantId> {
-        match self.used {
-            Used::For(grant) => Some(grant),
+    /// The first grant that it brought.
+    pub(super) fn grant(&self) -> Option<GrantId> {
+        match &self.used {
+            Used::For(grants) => grants.first().copied(),
             Used::No | Used::InVain => None,
         }
     }
 
-    fn check(&self, sent: &Redemption<'_>, now: Timestamp) -> Result<(), Refusal> {
+    /// `lenient` takes a verifier that belongs to no challenge.
+    fn check(&self, sent: &Redemption<'_>, lenient: bool, now: Timestamp) -> Result<(), Refusal> {
         if now >= self.expires {
             return Err(Refusal::Code("the code has expired"));
         }
         if self.redirect_uri.is_some() && self.redirect_uri.as_deref() != sent.redirect_uri {
-            return Err(Refusal::Code("redirect_uri differs from the one in the authorization request"));
+            return Err(Refusal::RedirectUri);
         }
         match (&self.challenge, sent.verifier) {
             (None, None) => Ok(()),
@@ -69,6 +75,7 @@ impl Code {
             (Some(_), Some(_)) => Err(Refusal::Code("code_verifier does not match the challenge")),
             (Some(_), None) => Err(Refusal::Code("code_verifier is missing")),
             // Else a stolen code could be redeemed by stripping the challenge (RFC 9700 section 4.8.2).
+            (None, Some(_)) if lenient => Ok(()),
             (None, Some(_)) => Err(Refusal::Code("code_verifier without a challenge")),
         }
     }
@@ -80,7 +87,7 @@ impl Machine {
         &self,
         credentials: &Credentials,
         sent: &Redemption<'_>,
-    ) -> Result<Issued, Refusal> {
+    ) -> Result<Vec<Issued>, Refusal> {
         let now = self.now();
         self.state().redeem(credentials, Fingerprint::of(sent.code), sent, now)
     }
@@ -101,32 +108,43 @@ impl State {
         fingerprint: Fingerprint,
         sent: &Redemption<'_>,
         now: Timestamp,
-    ) -> Result<Issued, Refusal> {
+    ) -> Result<Vec<Issued>, Refusal> {
         let client = self.authenticate(credentials)?;
         let unknown = Refusal::Code("no such code");
+        let lenient = self.options.quirks.ignores_pkce;
         let code = self.codes.get_mut(&fingerprint).ok_or(unknown)?;
         if code.client != client {
             return Err(unknown);
         }
         let used_before = Refusal::Code("the code was used before");
-        match code.used {
+        match &code.used {
             Used::No => {}
             Used::InVain => return Err(used_before),
-            Used::For(grant) => {
-                self.end_grant(grant, "code_reuse", now);
+            Used::For(grants) => {
+                for grant in grants.clone() {
+                    self.end_grant(grant, "code_reuse", now);
+                }
                 return Err(used_before);
             }
         }
-        if let Err(refusal) = code.check(sent, now) {
+        if let Err(refusal) = code.check(sent, lenient, now) {
             code.used = Used::InVain;
             return Err(refusal);
         }
-        let (user, scopes, nonce) = (code.user.clone(), code.scopes.clone(), code.nonce.clone());
-        let grant = self.open_grant(client, user, scopes, now);
-        if let Some(code) = self.codes.get_mut(&fingerprint) {
-            code.used = Used::For(grant);
+        let (user, granted, nonce, offline) =
+            (code.user.clone(), code.granted.clone(), code.nonce.clone(), code.offline);
+        if self.options.quirks.one_grant_per_account {
+            self.end_grants(&user.sub, Some(&client), "superseded", now);
         }
-        Ok(self.issue(grant, None, nonce, Some(GRANT_TYPE), now))
+        let grants: Vec<GrantId> = granted
+            .into_iter()
+            .map(|given| self.open_grant(Arc::clone(&client), given, user.clone(), offline, now))
+            .collect();
+        if let Some(code) = self.codes.get_mut(&fingerprint) {
+            code.used = Used::For(grants.clone());
+        }
+        let issue = |grant| self.issue(grant, None, nonce.clone(), Some(GRANT_TYPE), now);
+        Ok(grants.into_iter().map(issue).collect())
     }
 }
 

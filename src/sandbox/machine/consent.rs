@@ -8,7 +8,8 @@ use url::{Host, Url};
 
 use crate::model::time::Timestamp;
 use crate::sandbox::machine::codes::{Code, Used};
-use crate::sandbox::machine::{Machine, State, codes, mint};
+use crate::sandbox::machine::{Grant, Machine, State, codes, mint};
+use crate::sandbox::manner::Wish;
 use crate::sandbox::options::{Decision, Options, SandboxClient, SandboxUser, UnknownScopes};
 use crate::sandbox::params::Params;
 
@@ -23,10 +24,14 @@ pub(super) struct Waiting {
     way_back: WayBack,
     /// As the client sent it; `None` if it left it out.
     redirect_uri: Option<String>,
-    scopes: Vec<String>,
+    wishes: Vec<Wish>,
     challenge: Option<String>,
     nonce: Option<String>,
     hint: Option<String>,
+    /// `access_type=offline`.
+    offline: bool,
+    /// `prompt=consent`: the person is asked although they agreed before.
+    asks_again: bool,
     until: Timestamp,
 }
 
@@ -64,6 +69,7 @@ pub(in crate::sandbox) struct Asked {
     pub(in crate::sandbox) id: String,
     pub(in crate::sandbox) client: Arc<str>,
     pub(in crate::sandbox) redirect_uri: String,
+    /// The scopes by their labels.
     pub(in crate::sandbox) scopes: Vec<String>,
     pub(in crate::sandbox) users: Vec<SandboxUser>,
     pub(in crate::sandbox) chosen: Arc<str>,
@@ -85,7 +91,7 @@ pub(in crate::sandbox) enum Choice {
 
 impl Machine {
     /// Takes an authorization request.
-    pub(in crate::sandbox) fn authorize(&self, params: &Params) -> Result<Step, AuthorizeError> {
+    pub(in crate::sandbox) fn authorize(&self, params: &Params, wishes: Vec<Wish>) -> Result<Step, AuthorizeError> {
         let now = self.now();
         let mut state = self.state();
         let client = params.get("client_id").and_then(|id| state.client(id)).ok_or(AuthorizeError::Client)?;
@@ -97,9 +103,12 @@ impl Machine {
         let way_back = WayBack {
             uri,
             state: params.get("state").map(str::to_owned),
-            iss: state.options.iss_on_callback.then(|| self.issuer.clone()),
+            iss: state
+                .options
+                .iss_on_callback
+                .then(|| state.options.quirks.callback_iss_says.clone().unwrap_or_else(|| self.issuer.clone())),
         };
-        let waiting = match read(&state.options, client, &way_back, params, now) {
+        let waiting = match read(&state.options, client, &way_back, params, wishes, now) {
             Ok(waiting) => waiting,
             Err(error) => return Ok(Step::Go(way_back.refused(error))),
         };
@@ -116,7 +125,7 @@ impl Machine {
             Some(Decision::Deny) => Step::Go(way_back.refused("access_denied")),
             Some(Decision::Allow { sub }) => {
                 let sub = sub.unwrap_or_else(|| state.suggested(&waiting));
-                let scopes = waiting.scopes.clone();
+                let scopes = waiting.labels();
                 Step::Go(state.allow(waiting, &sub, &scopes, now))
             }
         })
@@ -142,7 +151,7 @@ impl State {
             id: id.clone(),
             client: Arc::clone(&waiting.client),
             redirect_uri: waiting.way_back.uri.clone(),
-            scopes: waiting.scopes.clone(),
+            scopes: waiting.labels(),
             users: self.options.users.clone(),
             chosen: self.suggested(&waiting),
         };
@@ -165,34 +174,60 @@ impl State {
     /// sessions here, so the request has to say who.
     fn earlier_consent(&self, waiting: &Waiting) -> Result<Arc<str>, &'static str> {
         let user = self.hinted(waiting).ok_or("login_required")?;
-        let covers = |given: &[String]| waiting.scopes.iter().all(|scope| given.contains(scope));
+        let asked = |grant: &Grant| waiting.wishes.iter().find(|wish| wish.slot == grant.slot);
+        let covers = |grant: &Grant| {
+            asked(grant).is_some_and(|wish| wish.scopes.iter().all(|scope| grant.scopes.contains(scope)))
+        };
         let given = self.grants.iter().any(|grant| {
-            grant.ended.is_none()
-                && grant.client == waiting.client
-                && grant.user.sub == user.sub
-                && covers(&grant.scopes)
+            grant.ended.is_none() && grant.client == waiting.client && grant.user.sub == user.sub && covers(grant)
         });
         if given { Ok(Arc::clone(&user.sub)) } else { Err("consent_required") }
     }
 
     fn allow(&mut self, waiting: Waiting, sub: &str, chosen: &[String], now: Timestamp) -> Redirect {
-        let scopes: Vec<String> = waiting.scopes.iter().filter(|scope| chosen.contains(scope)).cloned().collect();
+        let granted = waiting.granted(chosen);
         let user = self.options.users.iter().find(|user| *user.sub == *sub).cloned();
-        let Some(user) = user.filter(|_| !scopes.is_empty() || waiting.scopes.is_empty()) else {
+        let Some(user) = user.filter(|_| !granted.is_empty()) else {
             return waiting.way_back.refused("access_denied");
         };
+        let agreed_before = self.grants.iter().any(|grant| {
+            grant.ended.is_none()
+                && grant.client == waiting.client
+                && grant.user.sub == user.sub
+                && grant.newest_refresh.is_some()
+        });
+        let offline = waiting.offline && (waiting.asks_again || !agreed_before);
         let code = Code {
             client: waiting.client,
             redirect_uri: waiting.redirect_uri,
             challenge: waiting.challenge,
             nonce: waiting.nonce,
             user,
-            scopes,
+            granted,
+            offline,
             expires: codes::expiry(now),
             used: Used::No,
         };
         let code = self.new_code(code, now);
         Redirect { uri: waiting.way_back.with("code", &code), code: Some(code) }
+    }
+}
+
+impl Waiting {
+    fn labels(&self) -> Vec<String> {
+        let labels = self.wishes.iter().flat_map(|wish| wish.scopes.iter().map(|scope| wish.label(scope)));
+        labels.collect()
+    }
+
+    /// What was chosen of what was asked. A slot of which nothing was chosen is not granted, unless nothing was asked at all.
+    fn granted(&self, chosen: &[String]) -> Vec<Wish> {
+        let asked_nothing = self.wishes.iter().all(|wish| wish.scopes.is_empty());
+        let granted = self.wishes.iter().map(|wish| Wish {
+            slot: wish.slot.clone(),
+            scopes: wish.scopes.iter().filter(|scope| chosen.contains(&wish.label(scope))).cloned().collect(),
+        });
+        let granted = granted.filter(|wish| asked_nothing || !wish.scopes.is_empty());
+        granted.take(if asked_nothing { 1 } else { usize::MAX }).collect()
     }
 }
 
@@ -246,6 +281,7 @@ fn read(
     client: Arc<str>,
     way_back: &WayBack,
     params: &Params,
+    wishes: Vec<Wish>,
     now: Timestamp,
 ) -> Result<Waiting, &'static str> {
     for (name, error) in [("request", "request_not_supported"), ("request_uri", "request_uri_not_supported")] {
@@ -265,39 +301,44 @@ fn read(
     if prompts != "none" && prompts.split(' ').any(|prompt| prompt == "none") {
         return Err("invalid_request");
     }
+    let is_public = options.clients.iter().any(|known| known.id == client && known.secret.is_none());
     Ok(Waiting {
         client,
         way_back: way_back.clone(),
         redirect_uri: params.get("redirect_uri").map(str::to_owned),
-        scopes: scopes(options, params.get("scope").unwrap_or_default())?,
-        challenge: challenge(options, params)?,
+        wishes: known(options, wishes)?,
+        challenge: challenge(options, is_public, params)?,
         nonce: params.get("nonce").map(str::to_owned),
-        hint: params.get("login_hint").map(str::to_owned),
+        hint: params.get("login_hint").or_else(|| params.get("login")).map(str::to_owned),
+        offline: params.get("access_type") == Some("offline"),
+        asks_again: prompts.split(' ').any(|prompt| prompt == "consent"),
         until: now.after(PAGE_TTL),
     })
 }
 
 /// S256 or nothing. A challenge without a method would mean `plain` (RFC 7636 section 4.3).
-fn challenge(options: &Options, params: &Params) -> Result<Option<String>, &'static str> {
+fn challenge(options: &Options, is_public: bool, params: &Params) -> Result<Option<String>, &'static str> {
+    if options.quirks.ignores_pkce && !is_public {
+        return Ok(None);
+    }
+    let required = options.pkce_required || (is_public && options.quirks.public_needs_pkce);
     match (params.get("code_challenge"), params.get("code_challenge_method")) {
         (Some(challenge), Some("S256")) if codes::is_challenge(challenge) => Ok(Some(challenge.to_owned())),
-        (None, None) if !options.pkce_required => Ok(None),
+        (None, None) if !required => Ok(None),
         _ => Err("invalid_request"),
     }
 }
 
-fn scopes(options: &Options, asked: &str) -> Result<Vec<String>, &'static str> {
-    let mut found: Vec<String> = Vec::new();
-    for scope in asked.split_ascii_whitespace() {
-        let known = options.scopes_supported.as_ref().is_none_or(|known| known.iter().any(|name| name == scope));
-        if !known && options.unknown_scopes == UnknownScopes::Refuse {
-            return Err("invalid_scope");
-        }
-        if known && !found.iter().any(|earlier| earlier == scope) {
-            found.push(scope.to_owned());
-        }
+/// The wishes without the scopes that do not exist.
+fn known(options: &Options, mut wishes: Vec<Wish>) -> Result<Vec<Wish>, &'static str> {
+    let Some(known) = &options.scopes_supported else { return Ok(wishes) };
+    let is_known = |scope: &String| known.contains(scope);
+    let refuses = options.unknown_scopes == UnknownScopes::Refuse;
+    if refuses && !wishes.iter().flat_map(|wish| &wish.scopes).all(is_known) {
+        return Err("invalid_scope");
     }
-    Ok(found)
+    wishes.iter_mut().for_each(|wish| wish.scopes.retain(is_known));
+    Ok(wishes)
 }
 
 fn make_room(pages: &mut HashMap<String, Waiting>, now: Timestamp) {

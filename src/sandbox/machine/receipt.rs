@@ -71,13 +71,16 @@ impl Receipt {
         Self { machine: Arc::clone(machine), secrets: vec![(Secret::Code, Fingerprint::of(code))], grant_type: None }
     }
 
-    pub(in crate::sandbox) fn for_tokens(machine: &Arc<Machine>, issued: &Issued) -> Self {
-        let access = (Secret::Access, Fingerprint::of(issued.access.expose()));
-        let refresh = issued.refresh.as_ref().map(|token| (Secret::Refresh, Fingerprint::of(token.expose())));
+    pub(in crate::sandbox) fn for_tokens(machine: &Arc<Machine>, issued: &[Issued]) -> Self {
+        let secrets = issued.iter().flat_map(|issued| {
+            let access = (Secret::Access, Fingerprint::of(issued.access.expose()));
+            let refresh = issued.refresh.as_ref().map(|token| (Secret::Refresh, Fingerprint::of(token.expose())));
+            [Some(access), refresh].into_iter().flatten()
+        });
         Self {
             machine: Arc::clone(machine),
-            secrets: [Some(access), refresh].into_iter().flatten().collect(),
-            grant_type: issued.grant_type,
+            secrets: secrets.collect(),
+            grant_type: issued.first().and_then(|issued| issued.grant_type),
         }
     }
 
@@ -111,6 +114,7 @@ impl State {
     /// Writes a line, adding the grant and the client if the secret is known.
     pub(super) fn write_about(&mut self, now: Timestamp, line: Line<'_>) {
         let grant = match line.what {
+            Secret::Device => self.devices.get(&line.fingerprint).and_then(|device| device.grant()),
             Secret::Code => self.codes.get(&line.fingerprint).and_then(|code| code.grant()),
             Secret::Access => self.access.get(&line.fingerprint).map(|access| access.grant),
             Secret::Refresh => self.refresh.get(&line.fingerprint).map(|refresh| refresh.grant),
@@ -118,7 +122,10 @@ impl State {
         // A code has a client before it has a grant.
         let client = match grant {
             Some(grant) => Some(Arc::clone(&self.known(grant).client)),
-            None => self.codes.get(&line.fingerprint).map(|code| Arc::clone(&code.client)),
+            None => match self.devices.get(&line.fingerprint) {
+                Some(device) => Some(Arc::clone(device.client())),
+                None => self.codes.get(&line.fingerprint).map(|code| Arc::clone(&code.client)),
+            },
         };
         let line = Line { grant, client: client.as_ref(), ..line };
         self.ledger.write(now, line);

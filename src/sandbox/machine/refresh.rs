@@ -135,7 +135,12 @@ impl State {
     /// The scopes asked for, if all of them were granted (RFC 6749 section 6).
     fn narrow(&self, id: GrantId, asked: &str) -> Result<Vec<String>, Refusal> {
         let granted = &self.known(id).scopes;
-        let asked: Vec<String> = asked.split_ascii_whitespace().map(str::to_owned).collect();
-        if asked.iter().all(|scope| granted.contains(scope)) { Ok(asked) } else { Err(Refusal::Scope) }
+        let named = |asked: &str| granted.iter().find(|scope| short(scope) == short(asked)).cloned();
+        asked.split_ascii_whitespace().map(|asked| named(asked).ok_or(Refusal::Scope)).collect()
     }
+}
+
+/// The last part of a scope that is an address: providers that have such scopes take both spellings.
+fn short(scope: &str) -> &str {
+    if scope.contains("://") { scope.rsplit('/').next().unwrap_or(scope) } else { scope }
 }

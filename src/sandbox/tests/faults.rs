@@ -25,7 +25,7 @@ async fn an_answer_instead_of_processing_leaves_the_token_good() {
         (What::Status { code: 204, body: BodyKind::Empty }, 204, "text/plain; charset=utf-8", ""),
         (What::Status { code: 502, body: BodyKind::Text }, 502, "text/plain; charset=utf-8", "scripted"),
         (What::Status { code: 403, body: BodyKind::Json }, 403, "application/json", "message"),
-        (What::OAuthError("invalid_client".to_owned()), 400, "application/json", "\"invalid_client\""),
+        (What::OAuthError("invalid_client".to_owned()), 401, "application/json", "\"invalid_client\""),
         (What::Garbage, 200, "application/json", "{\"access_to"),
         (What::Html, 200, "text/html; charset=utf-8", "<!doctype html>"),
         (retry(429, "120"), 429, "application/json", "message"),

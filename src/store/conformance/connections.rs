@@ -5,11 +5,14 @@ use super::fixtures::{
     NOW, account, alice, bob, confirmation, connect, connected, connection, content, first, key, later, provider,
     scopes, session, waiting,
 };
-use crate::model::connection::{Connection, State};
+use crate::model::claims::Claims;
+use crate::model::connection::{Connection, ReconnectReason, State};
 use crate::model::id::{ConnectionId, Epoch, InstanceId, SlotName};
 use crate::model::session::{ConnectFailure, Progress};
 use crate::store::StoreError;
-use crate::store::records::{Confirmed, ConfirmedConnection, Installation, StoredConnection};
+use crate::store::records::{
+    Confirmed, ConfirmedConnection, Extent, Failure, Installation, Replaced, StoredConnection,
+};
 
 fn ids(stored: &[StoredConnection]) -> Vec<&ConnectionId> {
     stored.iter().map(|stored| &stored.connection.id).collect()
@@ -128,7 +131,7 @@ pub(super) async fn one_subject_has_one_connection_for_an_account_until_it_is_re
 
     connect(store.as_ref(), &connection(&bob(), "github", "583231"), None).await;
     connect(store.as_ref(), &connection(&alice(), "github-work", "583231"), None).await;
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     assert_eq!(store.confirm(&confirmed, NOW).await.unwrap(), Confirmed::Yes);
 }
 
@@ -147,7 +150,7 @@ pub(super) async fn connections_are_listed_by_age_and_only_the_subjects_own(stor
     let all = store.connections_of(&alice()).await.unwrap();
     assert_eq!(ids(&all), [&old.id, &young.id, &slack.id]);
 
-    store.revoke(&old.id, NOW).await.unwrap();
+    store.revoke(&old.id, Extent::Alone, NOW).await.unwrap();
     assert_eq!(ids(&store.connections_at(&alice(), &provider("github")).await.unwrap()), [&young.id]);
     assert_eq!(ids(&store.connections_of(&alice()).await.unwrap()), [&young.id, &slack.id]);
 }
@@ -159,7 +162,7 @@ pub(super) async fn pages_cover_everything_once(store: Any) {
         connect(store.as_ref(), &made, None).await;
         expected.push(made.id);
     }
-    store.revoke(&expected.remove(3), NOW).await.unwrap();
+    store.revoke(&expected.remove(3), Extent::Alone, NOW).await.unwrap();
     expected.sort();
     let mut seen: Vec<ConnectionId> = Vec::new();
     loop {
@@ -175,25 +178,25 @@ pub(super) async fn pages_cover_everything_once(store: Any) {
 
 pub(super) async fn revoking_happens_once_and_ends_everything(store: Any) {
     let made = connected(store.as_ref()).await;
-    let revoked = store.revoke(&made.id, NOW).await.unwrap().unwrap();
+    let revoked = store.revoke(&made.id, Extent::Alone, NOW).await.unwrap().unwrap();
     assert_eq!((&revoked.connection.state, revoked.connection.epoch), (&State::Revoked, Epoch(2)));
     assert_eq!(revoked.grants[0].version, first(&made), "as they were, to be opened once more");
-    assert!(store.revoke(&made.id, NOW).await.unwrap().is_none());
-    assert!(store.revoke(&ConnectionId::random(), NOW).await.unwrap().is_none());
+    assert!(store.revoke(&made.id, Extent::Alone, NOW).await.unwrap().is_none());
+    assert!(store.revoke(&ConnectionId::random(), Extent::Alone, NOW).await.unwrap().is_none());
     let stored = store.connection(&made.id).await.unwrap().unwrap();
     assert_eq!((stored.connection, stored.grants.len()), (revoked.connection, 1));
 }
 
 pub(super) async fn a_revocation_is_unfinished_until_the_grants_are_forgotten(store: Any) {
     let made = connected(store.as_ref()).await;
-    store.forget_grants(&made.id).await.unwrap();
+    store.forget_grants(&made.id, &[SlotName::main()]).await.unwrap();
     assert!(store.grant(&key(&made)).await.unwrap().is_some(), "not while it serves");
     assert!(store.unfinished_revocations().await.unwrap().is_empty());
 
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     let unfinished = store.unfinished_revocations().await.unwrap();
-    assert_eq!((ids(&unfinished), unfinished[0].grants.len()), (vec![&made.id], 1));
-    store.forget_grants(&made.id).await.unwrap();
+    assert_eq!((&unfinished[0].ended.connection.id, unfinished[0].ended.grants.len()), (&made.id, 1));
+    store.forget_grants(&made.id, &[SlotName::main()]).await.unwrap();
     assert!(store.unfinished_revocations().await.unwrap().is_empty());
     assert!(store.grant(&key(&made)).await.unwrap().is_none());
     assert!(store.connection(&made.id).await.unwrap().unwrap().grants.is_empty());
@@ -216,4 +219,34 @@ pub(super) async fn a_store_that_nothing_is_wrong_with_is_not_held(store: Any) {
     connected(store.as_ref()).await;
     assert_eq!(store.hold().await.unwrap(), None);
     assert!(!store.release_hold().await.unwrap(), "there is nothing to release");
+}
+
+pub(super) async fn a_challenge_is_kept_until_the_connection_serves_again(store: Any) {
+    let made = connected(store.as_ref()).await;
+    let challenge = |text: &str| Claims::new(text).unwrap();
+    let kept = async || store.claims(&made.id).await.unwrap();
+    assert_eq!(kept().await, None);
+    store.keep_claims(&made.id, &challenge("{\"a\":1}")).await.unwrap();
+    store.keep_claims(&made.id, &challenge("{\"b\":\"'; é\"}")).await.unwrap();
+    assert_eq!(kept().await, Some(challenge("{\"b\":\"'; é\"}")));
+    assert_eq!(store.claims(&ConnectionId::random()).await.unwrap(), None);
+
+    let reason = ReconnectReason::UserAction;
+    let state = State::NeedsReconnect(reason);
+    let failure = Failure { class: "user_action", state, retry_at: None, uncertain: false, rejections: 1 };
+    assert!(store.record_failure(&key(&made), first(&made), &failure).await.unwrap());
+    assert!(kept().await.is_some(), "a failure is what it is kept for");
+
+    let again = Connection { epoch: Epoch(2), ..made.clone() };
+    let confirmed = confirmation(store.as_ref(), &again, Some(Epoch(1)), None).await;
+    assert!(kept().await.is_some(), "nobody has confirmed yet");
+    assert_eq!(store.confirm(&confirmed, NOW).await.unwrap(), Confirmed::Yes);
+    assert_eq!(kept().await, None);
+
+    store.keep_claims(&made.id, &challenge("{}")).await.unwrap();
+    let late = Failure { state: State::NeedsReconnect(reason), ..failure };
+    assert!(store.record_failure(&key(&again), first(&again), &late).await.unwrap());
+    let replaced = store.replace_grant(&key(&again), first(&again), &content(None)).await.unwrap();
+    assert!(matches!(replaced, Replaced::Yes { .. }));
+    assert_eq!(kept().await, None, "a late success needs no person");
 }

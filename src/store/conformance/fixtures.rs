@@ -13,8 +13,8 @@ use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::Store;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, Ends, GrantKey, Lease, NewGrant, Opening, Pending, PendingGrant,
-    first_version,
+    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ends, GrantKey, Lease, NewGrant, Opening, Pending,
+    PendingGrant, first_version,
 };
 
 /// When the tests take place.
@@ -67,6 +67,16 @@ pub(in crate::store) fn opening() -> Opening {
     }
 }
 
+pub(in crate::store) fn device_opening() -> DeviceOpening {
+    DeviceOpening {
+        code: sealed(),
+        browser: random_bytes(),
+        token_endpoint: "https://github.com/login/oauth/access_token".into(),
+        interval: Duration::from_secs(5),
+        expires_at: later(900),
+    }
+}
+
 pub(in crate::store) fn account(id: &str) -> Account {
     Account { id: id.into(), name: format!("name of {id}") }
 }
@@ -113,11 +123,14 @@ pub(in crate::store) fn connection(subject: &Subject, at: &str, account_id: &str
         subject: subject.clone(),
         provider: provider(at),
         account: account(account_id),
+        label: None,
+        is_default: false,
         state: State::Active,
         epoch: Epoch(1),
         scopes: scopes("repo"),
         created_at: NOW,
         confirmed_at: NOW,
+        given_at: NOW,
         used_at: None,
     }
 }

@@ -8,7 +8,7 @@ use super::fixtures::{
 use crate::model::connection::{Connection, ReconnectReason, State};
 use crate::model::id::{ConnectionId, Epoch, Generation, SlotName, Version};
 use crate::model::time::Timestamp;
-use crate::store::records::{Armed, Confirmed, Failure, Grant, GrantKey, HELD, Replaced};
+use crate::store::records::{Armed, Confirmed, Extent, Failure, Grant, GrantKey, HELD, Replaced};
 
 fn failure(state: State, retry_at: Option<Timestamp>) -> Failure {
     Failure { class: "provider_down", state, retry_at, uncertain: false, rejections: 0 }
@@ -81,7 +81,7 @@ pub(super) async fn arming_what_has_moved_or_gone_says_so(store: Any) {
     let dead = failure(State::NeedsReconnect(ReconnectReason::UserAction), None);
     assert!(store.record_failure(&key(&made), version, &dead).await.unwrap());
     assert!(matches!(arm(key(&made), version).await, Armed::Gone));
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     assert!(matches!(arm(key(&made), version).await, Armed::Gone));
     assert_eq!(stored(&store, &key(&made)).await.1.lease, None);
 }
@@ -151,7 +151,7 @@ pub(super) async fn what_comes_back_after_a_reconnect_or_a_revocation_belongs_to
     assert_eq!(late(first(&made)).await, Replaced::Gone);
     assert_eq!(stored(&store, &key(&made)).await.1.version, first(&again));
 
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     assert_eq!(late(first(&again)).await, Replaced::Gone);
     let failed = failure(State::RefreshFailed, Some(NOW));
     assert!(!store.record_failure(&key(&made), first(&again), &failed).await.unwrap());
@@ -265,7 +265,7 @@ pub(super) async fn what_does_not_serve_is_never_due(store: Any) {
 
     store.replace_grant(&bot, first(&made), &content(Some(NOW))).await.unwrap();
     assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap().len(), 2, "both slots again");
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     assert_eq!(store.due(&provider("github"), NOW, 10).await.unwrap(), []);
     assert_eq!(store.next_due(&provider("github")).await.unwrap(), None);
 }

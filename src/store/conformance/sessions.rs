@@ -155,6 +155,17 @@ pub(super) async fn a_failed_session_gives_back_what_it_held_once(store: Any) {
     assert!(fail(holding.id.clone()).await.is_none(), "ended before");
     assert!(fail(ConnectId::random()).await.is_none(), "not there");
     assert!(store.pending(&holding.id).await.unwrap().is_none());
+
+    let left = async || {
+        let unreturned = store.unreturned().await.unwrap();
+        unreturned.into_iter().map(|(session, grants)| (session.id, grants.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await, [(holding.id.clone(), 2)]);
+    store.forget_pending(&holding.id, &["bot".parse().unwrap()]).await.unwrap();
+    assert_eq!(left().await, [(holding.id.clone(), 1)]);
+    assert_eq!(store.prune_sessions(later(1)).await.unwrap(), 1, "not the one that holds something");
+    store.forget_pending(&holding.id, &["user".parse().unwrap()]).await.unwrap();
+    assert_eq!(left().await, []);
     assert_eq!(store.session(&holding.id).await.unwrap().unwrap().progress, Progress::Failed(ConnectFailure::Denied));
 }
 
@@ -185,4 +196,17 @@ pub(super) async fn overdue_sessions_are_found_and_ended_ones_pruned(store: Any)
     assert_eq!(store.prune_sessions(later(30).after(Duration::from_millis(1))).await.unwrap(), 1);
     assert!(store.session(&sessions[0].id).await.unwrap().is_none());
     assert!(store.session(&sessions[1].id).await.unwrap().is_some(), "it has not ended");
+}
+
+pub(super) async fn an_opening_can_be_looked_at_without_being_taken(store: Any) {
+    let (session, opened) = (session(&alice()), opening());
+    store.put_session(&session).await.unwrap();
+    assert!(store.opening(&session.id).await.unwrap().is_none());
+    assert!(store.open_session(&session.id, &opened, NOW).await.unwrap());
+    for _ in 0..2 {
+        assert_eq!(store.opening(&session.id).await.unwrap().unwrap().state, opened.state);
+    }
+    assert!(store.opening(&ConnectId::random()).await.unwrap().is_none());
+    assert!(store.take_opening(&opened.state).await.unwrap().is_some());
+    assert!(store.opening(&session.id).await.unwrap().is_none());
 }

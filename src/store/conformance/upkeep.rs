@@ -8,7 +8,7 @@ use super::fixtures::{
 use crate::model::connection::{Connection, ReconnectReason, State};
 use crate::model::id::{ConnectionId, Epoch, SlotName};
 use crate::model::time::Timestamp;
-use crate::store::records::{Confirmed, Ending, Ends, Failure, NewGrant};
+use crate::store::records::{Confirmed, Ending, Ends, Extent, Failure, NewGrant};
 
 /// A connection with one grant that ends then.
 async fn ending(store: &Any, account_id: &str, ends: Ends) -> Connection {
@@ -84,7 +84,7 @@ pub(super) async fn what_ends_comes_in_order_and_page_by_page(store: Any) {
     let last = expected.pop().unwrap();
     ending(&store, "endless", Ends::default()).await;
     let revoked = ending(&store, "revoked", at(200)).await;
-    store.revoke(&revoked.id, NOW).await.unwrap();
+    store.revoke(&revoked.id, Extent::Alone, NOW).await.unwrap();
     let waits = ending(&store, "waits", at(200)).await;
     fail(&store, &waits, State::NeedsReconnect(ReconnectReason::UserAction)).await;
 
@@ -135,8 +135,8 @@ pub(super) async fn what_needs_a_person_is_counted_once(store: Any) {
     let waits = ending(&store, "waits", at(100)).await;
     fail(&store, &waits, State::NeedsReconnect(ReconnectReason::LostResponse)).await;
     assert_eq!([count(0).await, count(100).await], [1, 2]);
-    store.revoke(&waits.id, NOW).await.unwrap();
-    store.revoke(&made.id, NOW).await.unwrap();
+    store.revoke(&waits.id, Extent::Alone, NOW).await.unwrap();
+    store.revoke(&made.id, Extent::Alone, NOW).await.unwrap();
     assert_eq!(count(1000).await, 0);
 
     let due = async |seconds| store.count_due(&provider("github"), later(seconds)).await.unwrap();

@@ -3,12 +3,13 @@
 use rusqlite::{Connection as Sqlite, Params, named_params, params};
 
 use crate::model::connection::{Connection, State};
-use crate::model::id::{ConnectionId, Epoch, ProviderId};
+use crate::model::id::{ConnectionId, Epoch, ProviderId, SlotName};
+use crate::model::label::Label;
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
-use crate::store::StoreError;
-use crate::store::records::{Confirmed, ConfirmedConnection, StoredConnection};
+use crate::store::records::{Confirmed, ConfirmedConnection, Extent, Named, Naming, StoredConnection, Unfinished};
 use crate::store::sqlite::{grants, number, readable, rows, sessions};
+use crate::store::{StoreError, rules};
 
 type Done<T> = Result<T, StoreError>;
 
@@ -74,25 +75,59 @@ pub(super) fn page(db: &Sqlite, after: Option<&ConnectionId>, limit: usize) -> D
     Ok(page)
 }
 
-pub(super) fn unfinished_revocations(db: &Sqlite) -> Done<Vec<StoredConnection>> {
-    let mut statement = db.prepare_cached("SELECT * FROM connections WHERE revoking = 1 ORDER BY id")?;
+pub(super) fn unfinished_revocations(db: &Sqlite) -> Done<Vec<Unfinished>> {
+    let mut statement = db.prepare_cached("SELECT * FROM connections WHERE revoking > 0 ORDER BY id")?;
     let mut found = statement.query([])?;
     let mut unfinished = Vec::new();
     while let Some(row) = found.next()? {
-        unfinished.extend(readable(rows::connection(row).and_then(|it| with_grants(db, it))));
+        let extent = rows::extent(row);
+        let ended = rows::connection(row).and_then(|it| with_grants(db, it));
+        unfinished.extend(readable(extent.and_then(|extent| Ok(Unfinished { ended: ended?, extent }))));
     }
     Ok(unfinished)
 }
 
-pub(super) fn revoke(db: &Sqlite, id: &ConnectionId) -> Done<Option<StoredConnection>> {
+pub(super) fn name(db: &Sqlite, id: &ConnectionId, naming: &Naming) -> Done<Named> {
+    let Some(mut connection) = only(db, id)?.filter(|found| found.state != State::Revoked) else {
+        return Ok(Named::Gone);
+    };
+    if let Some(label) = &naming.label {
+        let others = of(db, &connection.subject)?;
+        let others = others.iter().map(|stored| &stored.connection);
+        if label.as_ref().is_some_and(|label| rules::is_taken(label, &connection, others)) {
+            return Ok(Named::Taken);
+        }
+        connection.label.clone_from(label);
+    }
+    connection.is_default = naming.is_default.unwrap_or(connection.is_default);
+    if connection.is_default {
+        let Connection { subject, provider, .. } = &connection;
+        db.prepare_cached(
+            "UPDATE connections SET is_default = 0 WHERE tenant = ?1 AND user = ?2 AND provider = ?3 AND is_default = 1",
+        )?
+        .execute([subject.tenant.as_str(), subject.user.as_str(), provider.as_str()])?;
+    }
+    db.prepare_cached("UPDATE connections SET label = ?2, is_default = ?3 WHERE id = ?1")?.execute(params![
+        id.as_str(),
+        connection.label.as_ref().map(Label::as_str),
+        connection.is_default
+    ])?;
+    Ok(Named::Yes(Box::new(connection)))
+}
+
+pub(super) fn revoke(db: &Sqlite, id: &ConnectionId, extent: Extent) -> Done<Option<StoredConnection>> {
+    let revoking = match extent {
+        Extent::Alone => 1,
+        Extent::Wider => 2,
+    };
     let revoked = db
         .prepare_cached(
             "UPDATE connections
-             SET state = 'revoked', reason = NULL, epoch = epoch + 1,
-                 revoking = EXISTS (SELECT 1 FROM grants WHERE connection = connections.id)
+             SET state = 'revoked', reason = NULL, epoch = epoch + 1, label = NULL, is_default = 0,
+                 revoking = iif(EXISTS (SELECT 1 FROM grants WHERE connection = connections.id), ?2, 0)
              WHERE id = ?1 AND state <> 'revoked'",
         )?
-        .execute([id.as_str()])?;
+        .execute(params![id.as_str(), revoking])?;
     if revoked == 0 {
         return Ok(None);
     }
@@ -100,22 +135,27 @@ pub(super) fn revoke(db: &Sqlite, id: &ConnectionId) -> Done<Option<StoredConnec
     stored(db, id)
 }
 
-pub(super) fn forget_grants(db: &Sqlite, id: &ConnectionId) -> Done<()> {
-    let finished = db
-        .prepare_cached("UPDATE connections SET revoking = 0 WHERE id = ?1 AND state = 'revoked'")?
-        .execute([id.as_str()])?;
-    if finished > 0 {
-        grants::forget(db, id)?;
+pub(super) fn forget_grants(db: &Sqlite, id: &ConnectionId, slots: &[SlotName]) -> Done<()> {
+    if only(db, id)?.is_none_or(|found| found.state != State::Revoked) {
+        return Ok(());
     }
+    for slot in slots {
+        db.prepare_cached("DELETE FROM grants WHERE connection = ?1 AND slot = ?2")?
+            .execute([id.as_str(), slot.as_str()])?;
+    }
+    db.prepare_cached(
+        "UPDATE connections SET revoking = 0
+         WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM grants WHERE connection = connections.id)",
+    )?
+    .execute([id.as_str()])?;
     Ok(())
 }
 
 pub(super) fn set_state(db: &Sqlite, id: &ConnectionId, state: &State) -> Done<()> {
-    db.prepare_cached("UPDATE connections SET state = ?2, reason = ?3 WHERE id = ?1")?.execute(params![
-        id.as_str(),
-        state.as_str(),
-        reason(state)
-    ])?;
+    db.prepare_cached(
+        "UPDATE connections SET state = ?2, reason = ?3, claims = iif(?2 = 'active', NULL, claims) WHERE id = ?1",
+    )?
+    .execute(params![id.as_str(), state.as_str(), reason(state)])?;
     Ok(())
 }
 
@@ -123,10 +163,10 @@ pub(super) fn set_state(db: &Sqlite, id: &ConnectionId, state: &State) -> Done<(
 fn insert(db: &Sqlite, connection: &Connection) -> Done<bool> {
     let inserted = db
         .prepare_cached(
-            "INSERT INTO connections (id, tenant, user, provider, account_id, account_name, state, reason, epoch, scopes,
-                                      created_at, confirmed_at)
-             VALUES (:id, :tenant, :user, :provider, :account_id, :account_name, :state, :reason, :epoch, :scopes,
-                     :created_at, :confirmed_at)
+            "INSERT INTO connections (id, tenant, user, provider, account_id, account_name, label, is_default, state, reason,
+                                      epoch, scopes, created_at, confirmed_at, given_at)
+             VALUES (:id, :tenant, :user, :provider, :account_id, :account_name, :label, :is_default, :state, :reason,
+                     :epoch, :scopes, :created_at, :confirmed_at, :given_at)
              ON CONFLICT DO NOTHING",
         )?
         .execute(named_params! {
@@ -136,12 +176,15 @@ fn insert(db: &Sqlite, connection: &Connection) -> Done<bool> {
             ":provider": connection.provider.as_str(),
             ":account_id": connection.account.id,
             ":account_name": connection.account.name,
+            ":label": connection.label.as_ref().map(Label::as_str),
+            ":is_default": connection.is_default,
             ":state": connection.state.as_str(),
             ":reason": reason(&connection.state),
             ":epoch": number(connection.epoch.0)?,
             ":scopes": connection.scopes.to_string(),
             ":created_at": connection.created_at.as_millis(),
             ":confirmed_at": connection.confirmed_at.as_millis(),
+            ":given_at": connection.given_at.as_millis(),
         })?;
     Ok(inserted > 0)
 }
@@ -152,7 +195,8 @@ fn update(db: &Sqlite, connection: &Connection, read: Epoch) -> Done<bool> {
         .prepare_cached(
             "UPDATE OR IGNORE connections
              SET account_id = :account_id, account_name = :account_name, state = :state, reason = :reason,
-                 epoch = :epoch, scopes = :scopes, confirmed_at = :confirmed_at, warned = NULL
+                 epoch = :epoch, scopes = :scopes, confirmed_at = :confirmed_at, given_at = :given_at, warned = NULL,
+                 claims = NULL
              WHERE id = :id AND tenant = :tenant AND user = :user AND provider = :provider
                AND epoch = :read AND state <> 'revoked'",
         )?
@@ -164,6 +208,7 @@ fn update(db: &Sqlite, connection: &Connection, read: Epoch) -> Done<bool> {
             ":epoch": number(connection.epoch.0)?,
             ":scopes": connection.scopes.to_string(),
             ":confirmed_at": connection.confirmed_at.as_millis(),
+            ":given_at": connection.given_at.as_millis(),
             ":id": connection.id.as_str(),
             ":tenant": connection.subject.tenant.as_str(),
             ":user": connection.subject.user.as_str(),

@@ -73,17 +73,44 @@ pub(super) fn arm(db: &Sqlite, key: &GrantKey, read: Version, lease: &Lease, now
     };
     let armed = rules::arm(&connection, &grant, read, lease, now);
     if matches!(armed, Armed::Yes { .. }) {
-        db.prepare_cached("UPDATE grants SET lease_boot = ?3, lease_until = ?4 WHERE connection = ?1 AND slot = ?2")?
-            .execute(params![
-                key.connection.as_str(),
-                key.slot.as_str(),
-                lease.boot.as_str(),
-                lease.until.as_millis()
-            ])?;
+        take_lease(db, key, lease)?;
         reschedule(db, &key.connection, &connection.state)?;
     }
     failpoint!("store.arm.after", Err(StoreError::Busy("failpoint".into())));
     Ok(armed)
+}
+
+/// As [`arm`], for what is to be revoked.
+pub(super) fn arm_last(db: &Sqlite, key: &GrantKey, read: Version, lease: &Lease, now: Timestamp) -> Done<Armed> {
+    let Some((connection, grant)) = grant(db, key)? else {
+        return Ok(Armed::Gone);
+    };
+    let armed = rules::arm_last(&connection, &grant, read, lease, now);
+    if matches!(armed, Armed::Yes { .. }) {
+        take_lease(db, key, lease)?;
+    }
+    Ok(armed)
+}
+
+pub(super) fn disarm_last(db: &Sqlite, key: &GrantKey, read: Version) -> Done<()> {
+    db.prepare_cached(
+        "UPDATE grants SET lease_boot = NULL, lease_until = NULL
+         WHERE connection = ?1 AND slot = ?2 AND epoch = ?3 AND generation = ?4
+           AND (SELECT state FROM connections WHERE id = connection) = 'revoked'",
+    )?
+    .execute(params![
+        key.connection.as_str(),
+        key.slot.as_str(),
+        number(read.epoch.0)?,
+        number(read.generation.0)?
+    ])?;
+    Ok(())
+}
+
+fn take_lease(db: &Sqlite, key: &GrantKey, lease: &Lease) -> Done<()> {
+    db.prepare_cached("UPDATE grants SET lease_boot = ?3, lease_until = ?4 WHERE connection = ?1 AND slot = ?2")?
+        .execute(params![key.connection.as_str(), key.slot.as_str(), lease.boot.as_str(), lease.until.as_millis()])?;
+    Ok(())
 }
 
 pub(super) fn replace(db: &Sqlite, key: &GrantKey, read: Version, new: &NewGrant) -> Done<Replaced> {

@@ -1,6 +1,7 @@
 //! From rows to records: what cannot be what was written is reported with its row, and never taken for something else.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use rusqlite::Row;
 use rusqlite::types::FromSql;
@@ -13,7 +14,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::StoreError;
-use crate::store::records::{Ends, Grant, Lease, NewGrant, Opening, PendingGrant};
+use crate::store::records::{DeviceOpening, Ends, Extent, Grant, Lease, NewGrant, Opening, PendingGrant};
 
 type Read<T> = Result<T, StoreError>;
 
@@ -23,13 +24,25 @@ pub(super) fn connection(row: &Row<'_>) -> Read<Connection> {
         subject: subject(row)?,
         provider: text(row, "provider")?,
         account: Account { id: value(row, "account_id")?, name: value(row, "account_name")? },
+        label: optional_text(row, "label")?,
+        is_default: value(row, "is_default")?,
         state: state(row)?,
         epoch: Epoch(count(row, "epoch")?),
         scopes: scopes(row, "scopes")?,
         created_at: time(row, "created_at")?,
         confirmed_at: time(row, "confirmed_at")?,
+        given_at: time(row, "given_at")?,
         used_at: optional_time(row, "used_at")?,
     })
+}
+
+/// What a revocation that is not finished is to take.
+pub(super) fn extent(row: &Row<'_>) -> Read<Extent> {
+    match value(row, "revoking")? {
+        1 => Ok(Extent::Alone),
+        2 => Ok(Extent::Wider),
+        _ => Err(damaged(row, "revoking")),
+    }
 }
 
 pub(super) fn grant(row: &Row<'_>) -> Read<Grant> {
@@ -79,6 +92,16 @@ pub(super) fn opening(row: &Row<'_>) -> Read<Opening> {
         nonce: value(row, "nonce")?,
         redirect_uri: value(row, "redirect_uri")?,
         token_endpoint: value(row, "token_endpoint")?,
+    })
+}
+
+pub(super) fn device_opening(row: &Row<'_>) -> Read<DeviceOpening> {
+    Ok(DeviceOpening {
+        code: Sealed::from_bytes(value(row, "code")?),
+        browser: value(row, "browser")?,
+        token_endpoint: value(row, "token_endpoint")?,
+        interval: Duration::from_millis(count(row, "interval")?),
+        expires_at: time(row, "expires_at")?,
     })
 }
 

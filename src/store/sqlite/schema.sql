@@ -61,6 +61,16 @@ CREATE TABLE openings (
     token_endpoint TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE device_openings (
+    session        TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+    code           BLOB NOT NULL,
+    browser        BLOB NOT NULL,
+    token_endpoint TEXT NOT NULL,
+    -- Milliseconds.
+    interval       INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE pending_grants (
     session            TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
     slot               TEXT NOT NULL,
@@ -80,22 +90,30 @@ CREATE TABLE connections (
     provider     TEXT NOT NULL,
     account_id   TEXT NOT NULL,
     account_name TEXT NOT NULL,
+    label        TEXT,
+    is_default   INTEGER NOT NULL DEFAULT 0,
     state        TEXT NOT NULL,
     reason       TEXT,
     epoch        INTEGER NOT NULL,
     scopes       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     confirmed_at INTEGER NOT NULL,
+    -- When the provider gave what that consent brought.
+    given_at     INTEGER NOT NULL,
     used_at      INTEGER,
     -- For which point in time the latest warning was due.
     warned       INTEGER,
-    -- 1 from the revocation until its grants are gone at the provider too.
+    -- What the provider wants to see proven in the next authorization: JSON in its own words.
+    claims       TEXT,
+    -- From the revocation until its grants are gone at the provider too: 1, or 2 if more than this connection is to go.
     revoking     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- One subject has one connection for each account, until it is revoked.
 CREATE UNIQUE INDEX connections_account ON connections (tenant, user, provider, account_id) WHERE state <> 'revoked';
-CREATE INDEX connections_revoking ON connections (id) WHERE revoking = 1;
+CREATE UNIQUE INDEX connections_label ON connections (tenant, user, provider, label) WHERE label IS NOT NULL;
+CREATE UNIQUE INDEX connections_default ON connections (tenant, user, provider) WHERE is_default = 1;
+CREATE INDEX connections_revoking ON connections (id) WHERE revoking > 0;
 CREATE INDEX connections_waiting ON connections (id) WHERE state = 'needs_reconnect';
 
 CREATE TABLE grants (

@@ -3,17 +3,17 @@
 use rusqlite::{Connection as Sqlite, named_params, params};
 
 use crate::model::connection::Connection;
-use crate::model::id::ConnectId;
+use crate::model::id::{ConnectId, SlotName};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::records::{Opening, Pending, PendingGrant};
-use crate::store::sqlite::rows;
+use crate::store::sqlite::{devices, rows};
 
 type Done<T> = Result<T, StoreError>;
 
-pub(super) fn put(db: &Sqlite, session: &ConnectSession) -> Done<()> {
+pub(super) fn put(db: &Sqlite, session: &ConnectSession, progress: &Progress) -> Done<()> {
     db.prepare_cached(
         "INSERT INTO sessions (id, tenant, user, caller, purpose, provider, scopes, reconnect, user_code, progress,
                                created_at, expires_at)
@@ -30,7 +30,7 @@ pub(super) fn put(db: &Sqlite, session: &ConnectSession) -> Done<()> {
         ":scopes": session.scopes.to_string(),
         ":reconnect": session.reconnect.as_ref().map(|id| id.as_str()),
         ":user_code": session.user_code,
-        ":progress": Progress::Pending.as_str(),
+        ":progress": progress.as_str(),
         ":created_at": session.created_at.as_millis(),
         ":expires_at": session.expires_at.as_millis(),
     })?;
@@ -48,6 +48,7 @@ pub(super) fn same(db: &Sqlite, like: &ConnectSession, now: Timestamp) -> Done<O
         "SELECT * FROM sessions
          WHERE ended_at IS NULL AND tenant = :tenant AND user = :user AND expires_at > :now
            AND progress <> 'awaiting_confirmation' AND caller = :caller AND provider = :provider AND scopes = :scopes AND reconnect IS :reconnect
+           AND NOT EXISTS (SELECT 1 FROM device_openings WHERE session = sessions.id)
          ORDER BY created_at DESC, id LIMIT 1",
     )?;
     let mut found = statement.query(named_params! {
@@ -75,7 +76,8 @@ pub(super) fn open(db: &Sqlite, id: &ConnectId, opening: &Opening, now: Timestam
     let moved = db
         .prepare_cached(
             "UPDATE sessions SET progress = 'opened'
-             WHERE id = ?1 AND progress IN ('pending', 'opened') AND expires_at > ?2",
+             WHERE id = ?1 AND progress IN ('pending', 'opened') AND expires_at > ?2
+               AND NOT EXISTS (SELECT 1 FROM device_openings WHERE session = ?1)",
         )?
         .execute(params![id.as_str(), now.as_millis()])?;
     if moved == 0 {
@@ -96,6 +98,12 @@ pub(super) fn open(db: &Sqlite, id: &ConnectId, opening: &Opening, now: Timestam
         ":token_endpoint": opening.token_endpoint,
     })?;
     Ok(true)
+}
+
+pub(super) fn opening(db: &Sqlite, id: &ConnectId) -> Done<Option<Opening>> {
+    let mut statement = db.prepare_cached("SELECT * FROM openings WHERE session = ?1")?;
+    let mut found = statement.query([id.as_str()])?;
+    found.next()?.map(rows::opening).transpose()
 }
 
 pub(super) fn take_opening(db: &Sqlite, state: &[u8; 32]) -> Done<Option<(ConnectSession, Opening)>> {
@@ -128,6 +136,7 @@ pub(super) fn await_confirmation(db: &Sqlite, id: &ConnectId, pending: &Pending,
         return Ok(false);
     }
     drop_opening(db, id)?;
+    devices::drop_opening(db, id)?;
     pending.grants.iter().try_for_each(|grant| put_pending_grant(db, id, grant))?;
     Ok(true)
 }
@@ -160,8 +169,33 @@ pub(super) fn fail(
     if ended == 0 {
         return Ok(None);
     }
-    wipe(db, id)?;
+    drop_opening(db, id)?;
+    devices::drop_opening(db, id)?;
     Ok(Some(held))
+}
+
+pub(super) fn forget_pending(db: &Sqlite, id: &ConnectId, slots: &[SlotName]) -> Done<()> {
+    for slot in slots {
+        db.prepare_cached(
+            "DELETE FROM pending_grants WHERE session = ?1 AND slot = ?2
+               AND (SELECT ended_at FROM sessions WHERE id = session) IS NOT NULL",
+        )?
+        .execute([id.as_str(), slot.as_str()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn unreturned(db: &Sqlite) -> Done<Vec<(ConnectSession, Vec<PendingGrant>)>> {
+    let mut statement = db.prepare_cached(
+        "SELECT * FROM sessions WHERE id IN (SELECT session FROM pending_grants) AND ended_at IS NOT NULL ORDER BY id",
+    )?;
+    let mut found = statement.query([])?;
+    let mut unreturned = Vec::new();
+    while let Some(row) = found.next()? {
+        let read = rows::session(row).and_then(|session| Ok((pending_grants(db, &session.id)?, session)));
+        unreturned.extend(super::readable(read).map(|(grants, session)| (session, grants)));
+    }
+    Ok(unreturned)
 }
 
 /// Whether a person may still confirm it.
@@ -202,7 +236,10 @@ pub(super) fn overdue(db: &Sqlite, now: Timestamp) -> Done<Vec<ConnectId>> {
 
 pub(super) fn prune(db: &Sqlite, before: Timestamp) -> Done<usize> {
     let pruned = db
-        .prepare_cached("DELETE FROM sessions WHERE ended_at IS NOT NULL AND ended_at < ?1")?
+        .prepare_cached(
+            "DELETE FROM sessions WHERE ended_at IS NOT NULL AND ended_at < ?1
+               AND NOT EXISTS (SELECT 1 FROM pending_grants WHERE session = sessions.id)",
+        )?
         .execute([before.as_millis()])?;
     Ok(pruned)
 }
@@ -238,6 +275,7 @@ fn pending_grants(db: &Sqlite, id: &ConnectId) -> Done<Vec<PendingGrant>> {
 /// What an ended session has no more use for.
 fn wipe(db: &Sqlite, id: &ConnectId) -> Done<()> {
     drop_opening(db, id)?;
+    devices::drop_opening(db, id)?;
     db.prepare_cached("DELETE FROM pending_grants WHERE session = ?1")?.execute([id.as_str()])?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use askama::Template;
 
 use crate::broker::connect::Visit;
+use crate::model::provider::Provider;
 use crate::model::session::Progress;
 use crate::web::pages::confirm::shown_name;
 use crate::web::pages::{ScopeLine, Tone, provider_name};
@@ -26,12 +27,33 @@ pub struct Ask {
     pub scopes: Vec<ScopeLine>,
     /// The account that is to be connected again.
     pub again: Option<String>,
+    /// What agreeing again does to the accounts that are connected already.
+    pub replaces: Option<Replaces>,
     /// The short code to compare with the one in the message.
     pub user_code: String,
     /// Whether the button has been pressed before.
     pub opened: bool,
     /// The token of the forms.
     pub csrf: String,
+}
+
+/// What agreeing again does.
+#[derive(Clone, Debug)]
+pub struct Replaces {
+    /// Which accounts are connected.
+    pub accounts: Vec<String>,
+    /// What happens, in a sentence.
+    pub sentence: String,
+}
+
+impl Replaces {
+    fn of(visit: &Visit, provider: &Provider) -> Option<Self> {
+        let sentence = provider.consent_warning().filter(|_| !visit.replaces.is_empty())?;
+        Some(Self {
+            accounts: visit.replaces.iter().map(shown_name).collect(),
+            sentence: line(&sentence, PURPOSE_SHOWN),
+        })
+    }
 }
 
 impl Ask {
@@ -51,6 +73,7 @@ impl Ask {
                 .filter(|purpose| !purpose.is_empty()),
             scopes: lines(&session.scopes, Some(&provider.scopes)),
             again: visit.previous_account.as_ref().map(shown_name),
+            replaces: Replaces::of(visit, provider),
             user_code: session.user_code.clone(),
             opened: session.progress == Progress::Opened,
             csrf: csrf.to_owned(),

@@ -4,8 +4,10 @@ use askama::Template;
 
 use crate::broker::connect::Visit;
 use crate::broker::error::PageError;
+use crate::model::provider::redirect::Unusable;
 use crate::model::session::{CONNECT_TTL, ConnectFailure};
 use crate::web::pages::{Tone, provider_name};
+use crate::web::wording::{SENTENCE_SHOWN, line};
 
 /// Says one thing, and what to do next.
 #[derive(Clone, Debug, Template)]
@@ -69,6 +71,8 @@ pub enum Problem {
     LongForm,
     /// There is no such page or session.
     Missing,
+    /// The provider would not send the browser back here.
+    NoWayBack,
     /// This browser did not press the button.
     OtherBrowser,
     /// The person in the browser is not the one who asked, or it cannot be told.
@@ -84,6 +88,7 @@ impl From<PageError> for Problem {
         match error {
             PageError::Internal => Self::Internal,
             PageError::NotFound => Self::Missing,
+            PageError::NoWayBack => Self::NoWayBack,
             PageError::OtherBrowser => Self::OtherBrowser,
             PageError::OtherPerson => Self::OtherPerson,
             PageError::Used => Self::Used,
@@ -93,13 +98,14 @@ impl From<PageError> for Problem {
 
 impl Problem {
     /// Every problem.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BadAnswer,
         Self::Forged,
         Self::Internal,
         Self::LongAddress,
         Self::LongForm,
         Self::Missing,
+        Self::NoWayBack,
         Self::OtherBrowser,
         Self::OtherPerson,
         Self::Used,
@@ -116,6 +122,7 @@ impl Problem {
             Self::LongAddress => "/stopped/long-address",
             Self::LongForm => "/stopped/long-form",
             Self::Missing => "/stopped/missing",
+            Self::NoWayBack => "/stopped/no-way-back",
             Self::OtherBrowser => "/stopped/other-browser",
             Self::OtherPerson => "/stopped/other-person",
             Self::Used => "/stopped/used",
@@ -158,6 +165,17 @@ impl Problem {
                 "There is no such page, or the link has ended.",
                 command("To connect an account, ask again in your app, or start from a terminal:"),
             ),
+            Self::NoWayBack => Notice {
+                tone: Tone::Warn,
+                ..stop(
+                    "No way back",
+                    "The provider would not send your browser back here, so you were not sent there. Nothing was connected.",
+                    with_command(
+                        "Whoever runs grantd on this computer has to change something. This shows what:",
+                        "grantd provider list",
+                    ),
+                )
+            },
             Self::OtherBrowser => stop(
                 "This began in another browser",
                 "Only the browser in which you pressed the button can finish it. Nothing was connected here.",
@@ -198,6 +216,21 @@ impl Notice {
         }
     }
 
+    /// It goes on by a device flow, which was begun in a terminal.
+    #[must_use]
+    pub fn in_terminal(provider: &str) -> Self {
+        Self {
+            tone: Tone::Wait,
+            ..stop(
+                "Go on in the terminal",
+                &format!("Connecting {provider} was begun with a code in a terminal, and is finished there."),
+                text(
+                    "Enter the code at the address that the terminal shows. To connect in this browser, ask for a link instead.",
+                ),
+            )
+        }
+    }
+
     /// The provider has been taken out of the configuration.
     #[must_use]
     pub fn unconfigured(provider: &str) -> Self {
@@ -207,6 +240,31 @@ impl Notice {
                 &format!("{provider} is not set up"),
                 "It was taken out of the configuration of grantd after this link was made. Nothing was connected.",
                 text("Ask whoever runs grantd on this computer."),
+            )
+        }
+    }
+
+    /// The provider would not send the browser back: nobody is sent there. `id` is its name in the configuration.
+    #[must_use]
+    pub fn no_way_back(provider: &str, id: &str, redirect_uri: &str, unusable: &Unusable) -> Self {
+        let label = match unusable.instead {
+            Some(_) => "An address that works, to be registered exactly like this",
+            None => "The address that cannot be registered",
+        };
+        let text = unusable.instead.as_ref().map_or(redirect_uri, |instead| instead.as_str());
+        Self {
+            tone: Tone::Warn,
+            exact: Some(Exact { label: label.to_owned(), text: text.to_owned() }),
+            ..stop(
+                &format!("{provider} would not send you back"),
+                &format!("{} So you are not sent there. Nothing was connected.", line(&unusable.why, SENTENCE_SHOWN)),
+                with_command(
+                    &format!(
+                        "Whoever runs grantd on this computer has to act. {} This shows it again:",
+                        line(&unusable.next, SENTENCE_SHOWN)
+                    ),
+                    &format!("grantd provider show {id}"),
+                ),
             )
         }
     }

@@ -9,10 +9,10 @@ use crate::model::client::{Client, ClientAuth};
 use crate::model::connection::Account;
 use crate::model::id::{ConnectionId, SlotName};
 use crate::model::provider::rules::{
-    Api, AuthorizeRules, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules, ScopeRules,
-    SlotPlace, SlotRule, TokenRules,
+    Api, AuthorizeRules, DeviceRules, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules,
+    ScopeRules, SlotPlace, SlotRule, TokenRules,
 };
-use crate::model::provider::{ClientKind, Endpoints, Identity, IdentitySource, Provider};
+use crate::model::provider::{ClientKind, ConsentRules, Endpoints, Identity, IdentitySource, Provider};
 use crate::model::scope::ScopeSet;
 use crate::model::session::{CONNECT_TTL, ConnectSession, Progress};
 use crate::model::subject::Subject;
@@ -38,7 +38,9 @@ pub(super) fn visit(progress: Progress, text: &str) -> Visit {
         configured: Some(Arc::new(configured(text))),
         redirect_uri: "http://localhost:8717/callback/example".parse().unwrap(),
         same_browser: true,
+        by_device: false,
         previous_account: None,
+        replaces: Vec::new(),
     }
 }
 
@@ -66,7 +68,7 @@ pub(super) fn standings(text: &str) -> Vec<Progress> {
 fn configured(text: &str) -> Configured {
     Configured {
         provider: provider(text),
-        client: Client { id: "client".to_owned(), secret: None },
+        client: Client { id: "client".to_owned(), secret: None, key: None },
         scopes: BTreeMap::new(),
     }
 }
@@ -87,9 +89,11 @@ fn provider(text: &str) -> Provider {
         issuer: IssuerRules::default(),
         client_auth: ClientAuth::None,
         client_kind: ClientKind::Public,
+        assertion: crate::model::provider::assertion::AssertionRules::default(),
         pkce: true,
         authorize: AuthorizeRules::default(),
         redirect: RedirectRules::default(),
+        device: DeviceRules::default(),
         token: TokenRules::default(),
         response: ResponseRules::default(),
         slots: vec![SlotRule { name: SlotName::main(), places: vec![SlotPlace::default()] }],
@@ -100,7 +104,9 @@ fn provider(text: &str) -> Provider {
             account_id: "{/sub}".parse().unwrap(),
             display: "{/name}".parse().unwrap(),
         },
+        consent: ConsentRules::default(),
         revoke: None,
+        revoke_wider: None,
         revoke_manual_url: None,
         scopes: ScopeRules { sentences: [("mail".parse().unwrap(), text.to_owned())].into(), ..ScopeRules::default() },
         presets: Presets::default(),

@@ -1,5 +1,7 @@
 //! Every page says what it must, and nothing that somebody else wrote becomes part of it.
 
+use std::sync::Arc;
+
 use crate::broker::connect::Visit;
 use crate::model::scope::ScopeSet;
 use crate::model::session::{ConnectFailure, Progress};
@@ -59,6 +61,27 @@ fn nothing_that_somebody_else_wrote_becomes_markup() {
 /// The tags of a page: the same whatever the text, or the text has become part of them.
 fn tags(html: &str) -> Vec<&str> {
     html.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn nobody_is_sent_to_where_no_way_leads_back_from() {
+    for progress in [Progress::Pending, Progress::Opened] {
+        let mut visit = visit(progress, "Example");
+        let configured = Arc::get_mut(visit.configured.as_mut().unwrap()).unwrap();
+        configured.provider.redirect.loopback_http = false;
+        let page = page(&visit);
+        assert!(!page.contains("<form") && !page.contains("login.p.example"), "{page}");
+        let text = text(&page);
+        for expected in [
+            "Example would not send you back",
+            "Example needs https even for localhost",
+            "https://localhost:8717/callback/example",
+            "Set `web.url` to https://localhost:8717 in grantd.yaml",
+            "grantd provider show example",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
 }
 
 #[test]

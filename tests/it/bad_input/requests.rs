@@ -204,7 +204,7 @@ async fn paths_and_methods_that_do_not_exist_are_told_apart() {
         ("/v1/connect", &["GET", "PUT", "DELETE", "OPTIONS"], "POST"),
         ("/v1/connect/cn_AAAAAAAAAAAAAAAAAAAAAA", &["POST", "PUT"], "GET, HEAD, DELETE"),
         ("/v1/connections", &["POST", "DELETE"], "GET, HEAD"),
-        ("/v1/connections/cx_AAAAAAAAAAAAAAAAAAAAAA", &["POST", "PUT"], "GET, HEAD, DELETE"),
+        ("/v1/connections/cx_AAAAAAAAAAAAAAAAAAAAAA", &["POST", "PUT"], "GET, HEAD, DELETE, PATCH"),
         ("/v1/providers", &["POST", "DELETE"], "GET, HEAD"),
         ("/v1/providers/sandbox/release", &["GET", "DELETE"], "POST"),
         ("/v1/whoami", &["POST"], "GET, HEAD"),

@@ -207,14 +207,21 @@ async fn an_account_that_cannot_be_told_is_not_connected_and_what_came_is_given_
 }
 
 #[tokio::test]
-async fn a_grant_that_cannot_be_given_back_is_not_kept_either() {
-    let world = World::with(Options::default()).await;
+async fn a_grant_that_cannot_be_given_back_now_is_given_back_later() {
+    let mut world =
+        World::arranged(Options::default(), |home, _| home.set("jobs: {housekeep: \"* * * * * *\"}\n")).await;
     let journey = Journey::begin(&world).await;
     let confirm = journey.come_back("u-1001").await;
     world.sandbox.script(Fault::new(Endpoint::Revoke, When::Always, What::Status { code: 500, body: BodyKind::Empty }));
     let page = journey.browser.press(&confirm, "/decline", &[]).await.unwrap();
     assert_says(&page, &["The answer was no"]);
     assert_eq!(world.daemon.get("/v1/connections").await.json["connections"], json!([]));
-    assert_eq!(super::count(&world, "pending_grants"), 0);
     assert!(world.daemon.log().contains("could not be given back"), "the operator is told");
+    assert_eq!((super::count(&world, "pending_grants"), world.live_grants()), (1, 1));
+
+    world.daemon.kill();
+    world.sandbox.clear_faults();
+    world.daemon.restart().await;
+    eventually("it is given back", async || world.live_grants() == 0).await;
+    eventually("and wiped", async || super::count(&world, "pending_grants") == 0).await;
 }

@@ -58,7 +58,7 @@ pub async fn given(
         slot,
         scopes: scopes.clone(),
         issued_at: now,
-        expires_at: Some(now.after(issued.access_ttl)),
+        expires_at: issued.access_ttl.map(|ttl| now.after(ttl)),
         refresh_expires_at: None,
     };
     let account = Account { id: name.to_owned(), name: name.to_owned() };

@@ -159,7 +159,7 @@ fn registry(home: &Path) -> Registry {
     let catalog = Catalog::load(Some(&definitions)).unwrap();
     let provider = catalog.resolve(&Settings::plain("sandbox".parse().unwrap(), DEFAULT_CLIENT)).unwrap();
     let secret = Some(ClientSecret::new(DEFAULT_SECRET).unwrap());
-    let client = Client { id: DEFAULT_CLIENT.to_owned(), secret };
+    let client = Client { id: DEFAULT_CLIENT.to_owned(), secret, key: None };
     let configured = Configured { provider, client, scopes: BTreeMap::new() };
     let providers = BTreeMap::from([("sandbox".parse().unwrap(), Arc::new(configured))]);
     Registry { web_url: "http://localhost:8717".parse().unwrap(), providers }

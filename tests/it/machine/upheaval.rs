@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use grantd::clock::Clock as _;
 use grantd::sandbox::{Fault, Kind, Secret, What, When};
+use grantd::store::records::Extent;
 
 use super::consent;
 use super::event::SPOOLED_MS;
@@ -170,7 +171,7 @@ impl Stage {
             self.launch(account);
         }
         let (life, id) = (self.life(), self.accounts[account].id.clone());
-        let done = life.run(life.broker.disconnect(&caller(), &id));
+        let done = life.run(life.broker.disconnect(&caller(), &id, Extent::Alone));
         done.map_err(|error| format!("a disconnect failed: {error}"))?;
         self.accounts[account].connected = false;
         self.replaced.push((self.accounts[account].grant, self.sandbox.ledger().entries().len()));

@@ -76,11 +76,14 @@ impl Stock {
             subject: self.subject.clone(),
             provider: "sandbox".parse().unwrap(),
             account: account.clone(),
+            label: None,
+            is_default: false,
             state: State::Active,
             epoch: Epoch(1),
             scopes: ScopeSet::read(SCOPES, ' '),
             created_at: now,
             confirmed_at: now,
+            given_at: now,
             used_at: None,
         };
         let grant = self.sealed(&connection, issued, lifetime);

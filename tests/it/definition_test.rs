@@ -1,0 +1,171 @@
+//! `grantd provider test` runs a definition through the sandbox offline, and says which step fails and where to look.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::daemon::Output;
+use crate::support::{Daemon, Home};
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("providers").join(name)
+}
+
+async fn run(home: &Home, args: &[&str]) -> Output {
+    let (mut command, args) = (Daemon::command(home), args.iter().map(ToString::to_string).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(move || Output::of(command.args(["provider", "test"]).args(args))).await.unwrap()
+}
+
+/// Runs a shipped definition after changes to it; every change has to find its place.
+async fn changed(name: &str, changes: &[(&str, &str)], args: &[&str]) -> Output {
+    let home = Home::new();
+    let mut text = fs::read_to_string(shipped(name)).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{name} has no `{from}`");
+        text = text.replacen(from, to, 1);
+    }
+    home.write("mine.yaml", &text);
+    let file = home.file("mine.yaml").display().to_string();
+    let all: Vec<&str> = [file.as_str()].into_iter().chain(args.iter().copied()).collect();
+    run(&home, &all).await
+}
+
+fn steps(report: &Value) -> Vec<(&str, &str)> {
+    let variants = report["variants"].as_array().unwrap().iter();
+    let steps = variants.flat_map(|variant| variant["steps"].as_array().unwrap());
+    steps.map(|step| (step["step"].as_str().unwrap(), step["result"].as_str().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn every_shipped_definition_passes_in_every_variant() {
+    let home = Home::new();
+    let mut tried = 0;
+    for entry in fs::read_dir(shipped("")).unwrap() {
+        let path = entry.unwrap().path();
+        let Output { code, out, err } = run(&home, &[path.to_str().unwrap(), "--json"]).await;
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["ok"], true);
+        for variant in report["variants"].as_array().unwrap() {
+            let names: Vec<_> = variant["steps"].as_array().unwrap().iter().map(|step| &step["step"]).collect();
+            let whole = ["authorize", "exchange", "identity", "connect", "refresh", "rotation", "errors", "revoke"];
+            let missing = whole.iter().find(|step| !names.iter().any(|name| name == *step));
+            // Connected by a device flow only, or signing with a key of its own.
+            let elsewhere = [("google", "limited-input"), ("github", "device"), ("microsoft", "certificate")];
+            let name = (path.file_stem().unwrap().to_str().unwrap(), variant["variant"].as_str().unwrap_or_default());
+            assert_eq!(missing.is_some(), elsewhere.contains(&name), "{missing:?} of {name:?}");
+        }
+        assert!(!out.contains("_MARK_"), "no secret is shown: {out}");
+        tried += 1;
+    }
+    assert_eq!(tried, 7);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_found_in_the_step_that_it_spoils() {
+    for (name, changes, args, step, said) in [
+        (
+            "gitlab.yaml",
+            &[("errors:\n", "errors:\n  - {code: [invalid_grant], class: transient}\n")][..],
+            &["--variant", "public"][..],
+            "errors[1]: invalid_grant",
+            "not reauth: invalid_grant with status 400 is transient, because errors[0] comes first; look at `errors`",
+        ),
+        (
+            "slack.yaml",
+            &[("token_types: [bot, user, bearer]", "token_types: [bearer]")],
+            &["--variant", "v2"],
+            "exchange",
+            "grantd found no token in the answer that the definition describes; look at `slots`",
+        ),
+        (
+            "google.yaml",
+            &[("always: [openid, email, profile]", "always: [email]")],
+            &["--variant", "web"],
+            "identity",
+            "is `openid` among the scopes that are always asked for?; look at `identity`",
+        ),
+        (
+            "notion.yaml",
+            &[("body: {token: \"{token}\"}", "body: {token: \"x{token}\", more: y}")],
+            &[],
+            "revoke",
+            "the provider confirms",
+        ),
+        (
+            "microsoft.yaml",
+            &[("error_sub: [/suberror]", "error_sub: []")],
+            &["--variant", "web"],
+            "errors[1]: bad_token",
+            "not reauth: no code with status 400 is no error that is understood; look at `errors`",
+        ),
+    ] {
+        let Output { code, out, err } = changed(name, changes, args).await;
+        let line = out.lines().find(|line| line.contains(step) && line.contains(said));
+        let line = line.unwrap_or_else(|| panic!("{name}: {step} … {said}\n{out}{err}"));
+        let fails = said.contains("look at");
+        assert_eq!(code, i32::from(fails), "{out}{err}");
+        assert_eq!(line.trim_start().starts_with("FAILED"), fails, "{line}");
+        assert_eq!(out.contains(", 0 failed,"), !fails, "{out}");
+    }
+}
+
+#[tokio::test]
+async fn two_slots_at_one_place_are_found_out() {
+    let slots = "slots:\n  - {name: one, places: [{}]}\n  - {name: two, places: [{}]}\n\nidentity:\n";
+    let asks = "authorize:\n  scope_params: [{param: scope, slot: one}, {param: more, slot: two}]\n";
+    let changes = [
+        ("identity:\n", slots),
+        ("authorize:\n", asks),
+        ("default:\n    main:", "default:\n    two: [\"read:me\"]\n    one:"),
+        ("read-only:\n    main:", "read-only:\n    two:"),
+        ("full:\n    main:", "full:\n    two:"),
+    ];
+    let Output { code, out, err } = changed("atlassian.yaml", &changes, &["--json"]).await;
+    assert_eq!(code, 1, "{out}{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(steps(&report).contains(&("connect", "failed")), "{out}");
+    assert!(out.contains("nothing of its own was found for the slot two"), "{out}");
+    assert_eq!(report["ok"], false);
+}
+
+#[tokio::test]
+async fn a_definition_that_is_none_is_told_with_its_place_and_nothing_is_tried() {
+    let Output { code, out, err } = changed("gitlab.yaml", &[("pkce: true", "pkec: true")], &[]).await;
+    assert_eq!((code, out.as_str()), (78, ""), "{err}");
+    assert!(err.contains("mine.yaml:") && err.contains("did you mean `pkce`?"), "{err}");
+    let Output { code, out, err } = changed("gitlab.yaml", &[], &["--variant", "publik"]).await;
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("did you mean `public`?"), "{err}");
+    let home = Home::new();
+    let Output { code, err, .. } = run(&home, &["/nowhere/mine.yaml"]).await;
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("/nowhere/mine.yaml"), "{err}");
+}
+
+/// The guide takes its reader to a definition that passes, and shows what the commands say.
+#[tokio::test]
+async fn the_guide_ends_in_a_definition_that_passes() {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROVIDERS.md")).unwrap();
+    let (_, example) = guide.split_once("## An example, step by step").unwrap();
+    let blocks = |kind: &str| -> Vec<String> {
+        let opened = format!("\n```{kind}\n");
+        example.split(&opened).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    let home = Home::new();
+    home.write("tracker.yaml", &blocks("yaml").concat());
+    let shown = blocks("console").concat();
+    let commands: Vec<&str> = shown.split("$ grantd ").skip(1).collect();
+    assert_eq!(commands.len(), 2, "{shown}");
+    for command in commands {
+        let (line, expected) = command.split_once('\n').unwrap();
+        let mut process = Daemon::command(&home);
+        process.current_dir(home.path()).args(line.split_whitespace());
+        let Output { code, out, err } = tokio::task::spawn_blocking(move || Output::of(&mut process)).await.unwrap();
+        assert_eq!((code, err.as_str()), (0, ""), "{line}: {out}");
+        assert_eq!(out.trim_end(), expected.trim_end(), "{line}");
+    }
+    let Output { code, out, err } = run(&home, &[home.file("tracker.yaml").to_str().unwrap()]).await;
+    assert_eq!(code, 0, "{out}{err}");
+}
