@@ -19,6 +19,10 @@ const IDLE: Duration = Duration::from_secs(7 * DAY);
 const KEEP_ALIVE_SHARE: f64 = 0.8;
 /// The longest time a refresh token is left unused, however long the provider says that it lives.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(30 * DAY);
+/// How long a token that was handed out counts as in use: the minute within which the last use is known, and a slow call.
+const IN_USE: Duration = Duration::from_secs(90);
+/// Less than this is left of no token because it is in use.
+const LEFT_AT_LEAST: Duration = Duration::from_secs(120);
 const DAY: u64 = 24 * 3600;
 
 /// What a renewal time is counted from.
@@ -73,16 +77,27 @@ pub struct Demand {
 
 /// Whether a grant that has come due is renewed now. One that nobody has used for a week is renewed only to keep its refresh
 /// token alive, if it is known how long that lives; where nothing is known it might die of being unused, and is renewed as ever.
+/// One whose token was handed out a moment ago, and would die in somebody's hand, waits for a quiet moment.
 /// This is for the schedule: a refresh that a caller waits for is never put off.
 #[must_use]
 pub fn when_due(rules: &RefreshRules, life: Life, demand: Demand, now: Timestamp) -> Due {
-    if demand.unsettled || now.since(demand.wanted_at) < IDLE {
+    if demand.unsettled {
         return Due::Renew;
+    }
+    if now.since(demand.wanted_at) < IDLE {
+        let quiet_at = quiet_at(rules, life, demand.wanted_at).filter(|at| *at > now);
+        return quiet_at.map_or(Due::Renew, Due::Postpone);
     }
     match keep_alive_at(rules, life) {
         Some(at) if at > now => Due::Postpone(at),
         _ => Due::Renew,
     }
+}
+
+/// From when on a refresh cuts nobody off who has just been handed the access token that it kills, or else has to come.
+fn quiet_at(rules: &RefreshRules, life: Life, wanted_at: Timestamp) -> Option<Timestamp> {
+    let latest = life.expires_at.filter(|_| rules.kills_access)?.before(LEFT_AT_LEAST);
+    Some(wanted_at.after(IN_USE).min(latest))
 }
 
 /// When a refresh token has to be used at the latest so that it does not die of being unused; `None` where nothing says that
@@ -216,6 +231,23 @@ mod tests {
             assert_eq!(due(&rules, refresh_dies, idle_since, false, 3600), expected, "{what}");
             assert_eq!(due(&rules, refresh_dies, idle_since, true, 3600), Due::Renew, "{what}, in doubt");
             assert_eq!(due(&rules, refresh_dies, idle_since + 3601, false, 3600), Due::Renew, "{what}, used");
+        }
+    }
+
+    #[test]
+    fn a_token_that_would_die_in_somebodys_hand_waits_for_a_quiet_moment_but_not_for_ever() {
+        let kills = RefreshRules { kills_access: true, ..RefreshRules::default() };
+        let postpone = |at| Due::Postpone(Timestamp::from_secs(at));
+        for (what, rules, wanted, now, expected) in [
+            ("nobody has it", &kills, 2900, 3000, Due::Renew),
+            ("somebody has it", &kills, 2950, 3000, postpone(3040)),
+            ("somebody always has it", &kills, 3470, 3470, postpone(3480)),
+            ("it is high time", &kills, 3480, 3480, Due::Renew),
+            ("a clock that was set back", &kills, LONG, 3000, postpone(3480)),
+            ("the old one lives on", &RefreshRules::default(), 2950, 3000, Due::Renew),
+        ] {
+            assert_eq!(due(rules, None, wanted, false, now), expected, "{what}");
+            assert_eq!(due(rules, None, wanted, true, now), Due::Renew, "{what}, in doubt");
         }
     }
 
