@@ -44,7 +44,6 @@ pub fn of_handout(
     account: &Account,
     rejected: Option<&TokenId>,
     ledger: &Ledger,
-    known: &Known,
     truth_ms: i64,
 ) -> Result<(), String> {
     let token = &handout.granted.token;
@@ -54,14 +53,13 @@ pub fn of_handout(
     if token.left(handout.now).is_none_or(|left| left == Duration::ZERO) {
         return Err("a token that is dead by the broker's clock was handed out".to_owned());
     }
-    let handed = Fingerprint::of(token.access_token.expose());
-    let issued = ledger.of(Kind::Issued, Secret::Access).find(|entry| entry.fingerprint == handed);
+    let known = Fingerprint::of(token.access_token.expose());
+    let issued = ledger.of(Kind::Issued, Secret::Access).find(|entry| entry.fingerprint == known);
     let issued = issued.ok_or("a token was handed out that the provider never gave")?;
     if issued.grant != Some(account.grant) {
         return Err(format!("a token of {:?} was handed out, and the person gave {:?}", issued.grant, account.grant));
     }
-    let is_dead = issued.at_ms + i64::try_from(TOKEN_LIFE.as_millis()).unwrap_or(i64::MAX) <= truth_ms;
-    if is_dead && !known.misdated.contains(&handed) {
+    if issued.at_ms + i64::try_from(TOKEN_LIFE.as_millis()).unwrap_or(i64::MAX) <= truth_ms {
         return Err("a token that is dead by the true time was handed out".to_owned());
     }
     if rejected == Some(&token.token_id) {

@@ -43,8 +43,6 @@ pub struct Known {
     pub excused: HashSet<GrantId>,
     /// Grants of which an old copy was put back.
     pub put_back: HashSet<GrantId>,
-    /// Access tokens with the times of a clock that was set back after they were copied: the copy does not know of it.
-    pub misdated: HashSet<Fingerprint>,
     /// What the provider was told to do.
     pub scripted: Vec<Answer>,
     /// How often the daemon was gone.
@@ -65,8 +63,6 @@ pub struct Stage {
     pub(super) lock: Option<JoinHandle<()>>,
     pub(super) accounts: Vec<Account>,
     pub(super) copy: Option<Vec<Account>>,
-    /// Where the ledger stood when the clock was last set back after the copy was made.
-    pub(super) set_back: Option<usize>,
     pub(super) known: Known,
     /// Grants that a person has replaced in this life, and where the ledger stood.
     pub(super) replaced: Vec<(GrantId, usize)>,
@@ -106,7 +102,6 @@ impl Stage {
             lock: None,
             accounts: Vec::new(),
             copy: None,
-            set_back: None,
             known: Known::default(),
             replaced: Vec::new(),
             looked: 0,
@@ -141,7 +136,7 @@ impl Stage {
     pub fn play(&mut self, event: &Event) -> Result<(), String> {
         match *event {
             Event::Pass { seconds } => self.pass(seconds),
-            Event::Set { seconds } => self.set(seconds),
+            Event::Set { seconds } => self.clock.jump(seconds * 1000),
             Event::Tick => return self.tick(),
             Event::Ask { account, how, callers } => return self.ask(account, how, callers),
             Event::Next { answer } => self.script(answer),
@@ -294,7 +289,7 @@ impl Stage {
         let answers = answers.ok_or("a caller waits for ever")?;
         let (ledger, truth) = (self.sandbox.ledger(), self.truth.now().as_millis());
         for handout in answers.iter().flatten() {
-            promises::of_handout(handout, &self.accounts[account], rejected.as_ref(), &ledger, &self.known, truth)?;
+            promises::of_handout(handout, &self.accounts[account], rejected.as_ref(), &ledger, truth)?;
             self.is_durable(&self.accounts[account], handout)?;
         }
         for answer in &answers {

@@ -179,20 +179,12 @@ impl Stage {
         self.asked(account, Duration::ZERO, None, 1).map(drop)
     }
 
-    pub(super) fn set(&mut self, seconds: i64) {
-        if seconds < 0 && self.copy.is_some() {
-            self.set_back = Some(self.sandbox.ledger().entries().len());
-        }
-        self.clock.jump(seconds * 1000);
-    }
-
     pub(super) fn copy(&mut self) -> Result<(), String> {
         self.unlock();
         self.quiet()?;
         self.stop();
         fs::copy(self.home.path().join("grantd.db"), self.home.path().join("copy")).unwrap();
         self.copy = Some(self.accounts.clone());
-        self.set_back = None;
         self.start();
         Ok(())
     }
@@ -218,9 +210,6 @@ impl Stage {
         self.start();
         self.quiet()?;
         let ledger = self.sandbox.ledger();
-        let misdated = &ledger.entries()[..self.set_back.unwrap_or_default()];
-        let misdated = misdated.iter().filter(|entry| (entry.kind, entry.what) == (Kind::Issued, Secret::Access));
-        self.known.misdated.extend(misdated.map(|entry| entry.fingerprint));
         let now = std::mem::replace(&mut self.accounts, copied);
         let rows = self.rows()?;
         let mut is_older = false;
