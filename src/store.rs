@@ -22,7 +22,8 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
-    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
+    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback, StoredConnection,
+    Unfinished,
 };
 
 /// Why the store could not do it.
@@ -57,11 +58,20 @@ pub trait Store: Send + Sync + 'static {
     /// Ends the hold, for good, and makes due what was put off as [`records::HELD`]. Says whether there was one.
     async fn release_hold(&self) -> Result<bool, StoreError>;
 
-    /// The latest time that the wall clock is known to have shown before the store was opened; `None` if nobody knows. A
-    /// clock that is behind it has been set back, and times in the store mean less than they say.
+    /// The latest time that the wall clock is known to have shown before the store was opened, since it was last known to
+    /// have been set; `None` if nobody knows. A clock that is behind it has been set back, and times in the store mean less
+    /// than they say.
     async fn wall_before(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
+
+    /// How far the clock is known to have been set back, as it was noted last. An old copy of the store that was put back
+    /// does not change it.
+    async fn setback(&self) -> Result<Option<Setback>, StoreError>;
+
+    /// Notes how far the clock has been set back, or that it is right again. Durable when it returns, once the store belongs
+    /// to an installation.
+    async fn note_setback(&self, setback: Option<Setback>) -> Result<(), StoreError>;
 
     // Connect sessions
 

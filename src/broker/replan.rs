@@ -2,7 +2,8 @@
 //!
 //! Times in the store are wall clock times. When the clock is set back, what was written before says that tokens live longer
 //! than they do. Those that seem to have been issued in the future are found in the store and given up; the others are read
-//! as if the clock had not been set back, for as long as this process lives.
+//! as if the clock had not been set back. How far it was is kept beside the store, so that a restart forgets nothing and an
+//! old copy that is put back is read in the same way.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::clock::Clock;
 use crate::model::time::{Moment, Timestamp, Uptime};
 use crate::model::token::{self, FUTURE_MARGIN};
 use crate::store::StoreError;
-use crate::store::records::Replan;
+use crate::store::records::{Replan, Setback};
 
 /// Over how long renewals are spread that all became due in one moment.
 const SPREAD: Duration = Duration::from_secs(300);
@@ -39,26 +40,34 @@ pub(super) struct Timing(Mutex<Known>);
 struct Known {
     ticker: Ticker,
     setback: Option<Setback>,
+    /// Whether the store has still to be told of the setback.
+    unnoted: bool,
     /// The store has to be looked through until then; `None` if it has been.
     unplanned: Option<Uptime>,
     /// Whether the clock has been set back since it was looked through.
     set_back: bool,
 }
 
-/// The wall clock is behind the one that wrote what was issued before a certain time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Setback {
-    until: Timestamp,
-    by: Duration,
-}
-
 impl Timing {
     /// The clocks as they are now. The store may come from a time when they were others.
     pub(super) fn new(clock: &dyn Clock) -> Self {
         let readings = clock.readings();
-        let known =
-            Known { ticker: Ticker::new(readings), setback: None, unplanned: Some(readings.boot), set_back: false };
-        Self(Mutex::new(known))
+        Self(Mutex::new(Known {
+            ticker: Ticker::new(readings),
+            setback: None,
+            unnoted: false,
+            unplanned: Some(readings.boot),
+            set_back: false,
+        }))
+    }
+
+    /// An earlier run has seen how far the clock was set back. What was put back since has times of the clock as it was,
+    /// whatever they say.
+    fn recall(&self, noted: Setback, put_back_at: Option<Timestamp>) {
+        let mut known = self.known();
+        let until = put_back_at.map_or(noted.until, |at| noted.until.max(at));
+        known.setback = Some(Setback { until, ..noted });
+        known.unnoted = until != noted.until;
     }
 
     /// The clock was set back while nobody was looking, nobody knows by how much, and how long ago what is stored was written:
@@ -66,7 +75,7 @@ impl Timing {
     fn mistrust(&self, clock: &dyn Clock) {
         let mut known = self.known();
         known.setback = Some(Setback { until: clock.now(), by: ANY_LIFETIME });
-        known.set_back = true;
+        (known.unnoted, known.set_back) = (true, true);
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -80,7 +89,9 @@ impl Timing {
         let readings = clock.readings();
         let event = known.ticker.observe(readings)?;
         if let TimeEvent::Jumped { by } = event {
-            known.setback = after_jump(known.setback, by, readings.wall);
+            let setback = after_jump(known.setback, by, readings.wall);
+            known.unnoted |= setback != known.setback;
+            known.setback = setback;
             known.set_back |= by < 0;
         }
         known.unplanned = Some(readings.boot.after(STRAGGLERS));
@@ -111,20 +122,26 @@ fn after_jump(setback: Option<Setback>, by: i64, now: Timestamp) -> Option<Setba
 }
 
 impl Broker {
-    /// Compares the wall clock with the latest time that an earlier run has seen. If it is behind, what is stored is renewed
-    /// before it is handed out. To be called before anything is handed out.
+    /// Compares the wall clock with what an earlier run has seen of it. If it was set back meanwhile, what is stored is
+    /// renewed before it is handed out; if it was set back before, it is known how far. To be called before anything is
+    /// handed out.
     ///
     /// # Errors
     /// If the store cannot be used.
     pub async fn check_clock(&self) -> Result<(), StoreError> {
-        let (Some(seen), now) = (self.store.wall_before().await?, self.clock.now()) else { return Ok(()) };
-        if now < seen.before(FUTURE_MARGIN) {
+        let (seen, now) = (self.store.wall_before().await?, self.clock.now());
+        if let Some(seen) = seen.filter(|seen| now < seen.before(FUTURE_MARGIN)) {
             let behind = seen.since(now);
             warn!(
                 "The clock was set back by {behind:?} or more since the last run: every stored token is renewed before it is handed out"
             );
             self.timing.mistrust(&*self.clock);
+            return Ok(());
         }
+        let Some(noted) = self.store.setback().await? else { return Ok(()) };
+        // Found by this clock. One that was found later than now was found by another, and is known to this one by then.
+        let put_back_at = self.store.hold().await?.map(|hold| hold.found_at).filter(|at| *at <= now);
+        self.timing.recall(noted, put_back_at);
         Ok(())
     }
 
@@ -135,6 +152,7 @@ impl Broker {
     /// If the store cannot be used; what was not done is done the next time.
     pub async fn keep_time(&self) -> Result<(), BrokerError> {
         self.look_at_clocks();
+        self.note_setback().await?;
         let (until, set_back) = {
             let known = self.timing.known();
             (known.unplanned, known.set_back)
@@ -165,14 +183,32 @@ impl Broker {
         }
     }
 
+    /// Tells the store how far the clock was set back, unless it knows.
+    async fn note_setback(&self) -> Result<(), StoreError> {
+        let (setback, unnoted) = {
+            let known = self.timing.known();
+            (known.setback, known.unnoted)
+        };
+        if !unnoted {
+            return Ok(());
+        }
+        self.store.note_setback(setback).await?;
+        let mut known = self.timing.known();
+        // It may have been set again meanwhile.
+        known.unnoted &= known.setback != setback;
+        Ok(())
+    }
+
     /// Plans again what was planned by a clock that was ahead of this one. Costs nothing if there is nothing.
     async fn replan(&self, set_back: bool) -> Result<(), BrokerError> {
         let mut replanned = 0;
+        // Where the clock was ever ahead, what seems to come from the future was not slewed there.
+        let was_ahead = set_back || self.timing.known().setback.is_some();
         loop {
             let now = self.clock.now();
             let plan = Replan {
                 now,
-                believed_until: if set_back { now } else { now.after(FUTURE_MARGIN) },
+                believed_until: if was_ahead { now } else { now.after(FUTURE_MARGIN) },
                 waits_until: now.after(if set_back { SPREAD } else { WAIT_MAX }),
                 leased_until: now.after(LEASE),
                 spread: SPREAD,
@@ -246,6 +282,29 @@ mod tests {
         assert!(is_dead(start.before(Duration::from_secs(1))) && is_dead(start.after(Duration::from_secs(1))));
         clock.advance(Duration::from_secs(10));
         assert!(!is_dead(clock.now()), "what comes from now on is");
+    }
+
+    #[test]
+    fn what_an_earlier_run_saw_is_not_forgotten_and_holds_for_a_copy_that_is_put_back() {
+        let start = Timestamp::from_secs(1_800_000_000);
+        let (clock, minutes) = (ManualClock::at(start), |minutes: u64| Duration::from_secs(minutes * 60));
+        let noted = Setback { until: start.before(minutes(50)), by: minutes(60) };
+        for (put_back_at, issued_before, expected) in [
+            (None, 90, 30),
+            (None, 40, 140),
+            (Some(start), 90, 30),
+            (Some(start), 40, 80),
+            (Some(start.before(minutes(45))), 40, 140),
+            (Some(start.before(minutes(55))), 40, 140),
+        ] {
+            let timing = Timing::new(&clock);
+            timing.recall(noted, put_back_at);
+            let (now, issued_at) = (clock.moment(), start.before(minutes(issued_before)));
+            let left = timing.dies_at(issued_at, Some(issued_at.after(minutes(180))), now).unwrap().since(now.boot);
+            assert_eq!(left, minutes(expected), "{put_back_at:?} {issued_before}");
+            let is_news = put_back_at.is_some_and(|at| at > noted.until);
+            assert_eq!(timing.known().unnoted, is_news, "{put_back_at:?}");
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ conformance! {
     connections::a_closed_store_says_so,
     connections::a_probe_succeeds_again_and_again,
     connections::a_store_that_nothing_is_wrong_with_is_not_held,
+    replanning::a_setback_is_noted_until_it_is_made_good,
     connections::a_challenge_is_kept_until_the_connection_serves_again,
     accounts::a_label_belongs_to_one_account_and_can_be_given_away_again,
     accounts::a_label_that_another_account_answers_to_is_taken,

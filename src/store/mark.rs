@@ -10,6 +10,9 @@
 //! torn or a minute old; a torn slot leaves the other one, which is older still. The database says that it has a mark only
 //! after the mark and its name in the directory have been synced, so one that never came to be is not missed.
 //!
+//! How far the clock was set back is here too and not in the database: a copy from before that has the times of another
+//! clock, and could not know it.
+//!
 //! A whole directory that is copied back brings an old mark with an old database. Then the database is another file than the
 //! one that the mark was written for: another inode, or one that was born at another time, as numbers are used again. What
 //! nothing here can notice is a machine that is rolled back with its disk, or both files overwritten in place.
@@ -23,13 +26,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::id::{InstanceId, NAME_MAX};
 use crate::model::time::Timestamp;
-use crate::store::records::HoldReason;
+use crate::store::records::{HoldReason, Setback};
 
 /// Begins every slot, with the format in its last byte.
 const MAGIC: &[u8; 8] = b"grntmrk\x01";
 /// Far enough apart that no write of a sector or a page touches both slots.
 const SLOTS: [u64; 2] = [0, 4096];
-const NUMBERS: usize = 5;
+const NUMBERS: usize = 7;
 const SUM_AT: usize = MAGIC.len() + 8 * NUMBERS + NAME_MAX;
 const SLOT_LEN: usize = SUM_AT + 32;
 /// How much of the mark a power cut may cost at most, unless nothing is written at all.
@@ -68,7 +71,7 @@ pub struct Standing {
     pub file: FileId,
     /// How often a grant has come, been replaced or gone.
     pub commits: u64,
-    /// The latest time that the wall clock has shown.
+    /// The latest time that the wall clock has shown since it was last known to have been set back.
     pub wall: Timestamp,
 }
 
@@ -78,7 +81,10 @@ pub struct Mark {
     file: File,
     sequence: u64,
     standing: Option<Standing>,
+    setback: Option<Setback>,
     synced: Instant,
+    /// Whether the store was closed: the file may be another daemon's by now.
+    ended: bool,
 }
 
 impl Mark {
@@ -96,8 +102,11 @@ impl Mark {
                 Err(error) => return Err(error),
             }
         }
-        let (sequence, standing) = newest.map_or((0, None), |(sequence, standing)| (sequence, Some(standing)));
-        Ok(Self { file, sequence, standing, synced: Instant::now() })
+        let synced = Instant::now();
+        let Some(Slot { sequence, standing, setback }) = newest else {
+            return Ok(Self { file, sequence: 0, standing: None, setback: None, synced, ended: false });
+        };
+        Ok(Self { file, sequence, standing: Some(standing), setback, synced, ended: false })
     }
 
     /// What it says.
@@ -112,15 +121,46 @@ impl Mark {
         self.standing.as_ref().map(|standing| standing.wall)
     }
 
+    /// How far the clock is known to have been set back.
+    #[must_use]
+    pub const fn setback(&self) -> Option<Setback> {
+        self.setback
+    }
+
+    /// Notes how far the clock has been set back, durably. From `now` on the wall is compared with the clock as it is. A mark
+    /// that says nothing yet goes on saying nothing, and says this with the rest.
+    ///
+    /// # Errors
+    /// If it cannot be written, which is made good with whatever is written next, or once the store is closed.
+    pub fn note_setback(&mut self, setback: Option<Setback>, now: Timestamp) -> io::Result<()> {
+        if self.ended {
+            return Err(io::Error::other("the store is closed"));
+        }
+        self.setback = setback;
+        let Some(standing) = &self.standing else { return Ok(()) };
+        self.write(Standing { wall: now, ..standing.clone() })?;
+        self.sync()
+    }
+
     /// Writes what stands now, into the slot that is not the newest. Syncs about once a minute.
     ///
     /// # Errors
     /// If it cannot be written. The other slot is whole.
     pub fn write(&mut self, standing: Standing) -> io::Result<()> {
         let sequence = self.sequence + 1;
-        self.file.write_all_at(&encode(sequence, &standing), SLOTS[usize::from(sequence % 2 == 1)])?;
-        (self.sequence, self.standing) = (sequence, Some(standing));
+        let slot = Slot { sequence, standing, setback: self.setback };
+        self.file.write_all_at(&encode(&slot), SLOTS[usize::from(sequence % 2 == 1)])?;
+        (self.sequence, self.standing) = (sequence, Some(slot.standing));
         if self.synced.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
+    }
+
+    /// Makes what was written durable, and takes nothing more.
+    ///
+    /// # Errors
+    /// If it is not durable.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.ended = true;
+        self.sync()
     }
 
     /// Makes what was written durable.
@@ -149,28 +189,39 @@ pub fn suspicion(database: &Standing, was_marked: bool, mark: Option<&Standing>)
     (!mark.file.is(database.file)).then_some(HoldReason::OtherFile)
 }
 
+/// What one of the two places says.
+struct Slot {
+    sequence: u64,
+    standing: Standing,
+    setback: Option<Setback>,
+}
+
 trait BySequence {
     fn max_by_sequence(self, other: Self) -> Self;
 }
 
-impl BySequence for Option<(u64, Standing)> {
+impl BySequence for Option<Slot> {
     fn max_by_sequence(self, other: Self) -> Self {
         match (&self, &other) {
-            (Some((one, _)), Some((another, _))) if one < another => other,
+            (Some(one), Some(another)) if one.sequence < another.sequence => other,
             (Some(_), _) => self,
             (None, _) => other,
         }
     }
 }
 
-fn encode(sequence: u64, standing: &Standing) -> [u8; SLOT_LEN] {
-    let Standing { instance, file, commits, wall } = standing;
+fn encode(slot: &Slot) -> [u8; SLOT_LEN] {
+    let Slot { sequence, standing: Standing { instance, file, commits, wall }, setback } = slot;
+    // Nobody sets a clock back by no time.
+    let (until, by) = setback.map_or((0, 0), |setback| (setback.until.as_millis(), millis(setback.by)));
     let numbers: [[u8; 8]; NUMBERS] = [
         sequence.to_be_bytes(),
         commits.to_be_bytes(),
         wall.as_millis().to_be_bytes(),
         file.inode.to_be_bytes(),
         file.born.to_be_bytes(),
+        until.to_be_bytes(),
+        by.to_be_bytes(),
     ];
     let mut slot = [0; SLOT_LEN];
     let text = MAGIC.len() + numbers.as_flattened().len();
@@ -182,7 +233,7 @@ fn encode(sequence: u64, standing: &Standing) -> [u8; SLOT_LEN] {
     slot
 }
 
-fn decode(slot: &[u8; SLOT_LEN]) -> Option<(u64, Standing)> {
+fn decode(slot: &[u8; SLOT_LEN]) -> Option<Slot> {
     let (body, sum) = slot.split_at(SUM_AT);
     if Sha256::digest(body)[..] != *sum {
         return None;
@@ -190,7 +241,7 @@ fn decode(slot: &[u8; SLOT_LEN]) -> Option<(u64, Standing)> {
     let rest = body.strip_prefix(MAGIC)?;
     let (numbers, text) = rest.split_at(8 * NUMBERS);
     let (numbers, _) = numbers.as_chunks::<8>();
-    let &[sequence, commits, wall, inode, born] = numbers else { return None };
+    let &[sequence, commits, wall, inode, born, until, by] = numbers else { return None };
     let instance = std::str::from_utf8(text).ok()?.trim_end_matches('\0').parse().ok()?;
     let standing = Standing {
         instance,
@@ -198,7 +249,13 @@ fn decode(slot: &[u8; SLOT_LEN]) -> Option<(u64, Standing)> {
         commits: u64::from_be_bytes(commits),
         wall: Timestamp::from_millis(i64::from_be_bytes(wall)),
     };
-    Some((u64::from_be_bytes(sequence), standing))
+    let (until, by) = (Timestamp::from_millis(i64::from_be_bytes(until)), u64::from_be_bytes(by));
+    let setback = (by > 0).then_some(Setback { until, by: Duration::from_millis(by) });
+    Some(Slot { sequence: u64::from_be_bytes(sequence), standing, setback })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -232,13 +289,45 @@ mod tests {
         assert_eq!(reopened(&file), Some(standing(9)), "a later run goes on where the last one was");
     }
 
+    #[test]
+    fn a_setback_is_written_with_everything_until_it_is_made_good() {
+        let file = tempfile::tempfile().unwrap();
+        let open = || Mark::open(file.try_clone().unwrap()).unwrap();
+        let setback =
+            Some(Setback { until: Timestamp::from_secs(1_799_000_000), by: Duration::from_millis(3_600_001) });
+        let now = Timestamp::from_secs(1_799_000_001);
+        let mut mark = open();
+        mark.note_setback(setback, now).unwrap();
+        assert_eq!(
+            (mark.setback(), open().setback()),
+            (setback, None),
+            "nothing is written before there is a standing"
+        );
+        mark.write(standing(1)).unwrap();
+        assert_eq!((open().setback(), open().wall()), (setback, Some(standing(1).wall)));
+        mark.note_setback(setback, now).unwrap();
+        assert_eq!(
+            (open().setback(), open().wall()),
+            (setback, Some(now)),
+            "and the wall is that of the clock as it is"
+        );
+        let mut mark = open();
+        mark.write(standing(2)).unwrap();
+        assert_eq!((open().setback(), open().standing), (setback, Some(standing(2))));
+        mark.note_setback(None, now).unwrap();
+        assert_eq!(open().setback(), None);
+        mark.end().unwrap();
+        mark.note_setback(setback, now).unwrap_err();
+        assert_eq!(open().setback(), None, "it may be another's by now");
+    }
+
     /// Wherever the write of a slot is cut off, and whatever the rest of it is then.
     #[test]
     fn a_torn_write_costs_one_step_and_never_both() {
         let file = tempfile::tempfile().unwrap();
         let mut mark = Mark::open(file.try_clone().unwrap()).unwrap();
         (1..=4).for_each(|commits| mark.write(standing(commits)).unwrap());
-        let whole = encode(5, &standing(5));
+        let whole = encode(&Slot { sequence: 5, standing: standing(5), setback: None });
         for cut in 0..SLOT_LEN {
             for rest in [0x00, 0xff] {
                 let mut torn = [rest; SLOT_LEN];

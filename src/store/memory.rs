@@ -18,7 +18,8 @@ use crate::model::time::Timestamp;
 use crate::store::memory::sessions::Session;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
-    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
+    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback, StoredConnection,
+    Unfinished,
 };
 use crate::store::{Store, StoreError, rules};
 
@@ -31,6 +32,7 @@ struct Content {
     closed: bool,
     installation: Option<Installation>,
     hold: Option<Hold>,
+    setback: Option<Setback>,
     sessions: BTreeMap<ConnectId, Session>,
     connections: BTreeMap<ConnectionId, StoredConnection>,
     warned: BTreeMap<ConnectionId, Timestamp>,
@@ -104,6 +106,15 @@ impl Store for MemoryStore {
 
     async fn release_hold(&self) -> Result<bool, StoreError> {
         Ok(self.content()?.release_hold())
+    }
+
+    async fn setback(&self) -> Result<Option<Setback>, StoreError> {
+        Ok(self.content()?.setback)
+    }
+
+    async fn note_setback(&self, setback: Option<Setback>) -> Result<(), StoreError> {
+        self.content()?.setback = setback;
+        Ok(())
     }
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {

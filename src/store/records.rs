@@ -327,6 +327,15 @@ pub struct Failure {
 /// The [`Failure::class`] of a renewal that was put off because the store is held. Releasing the hold makes those due at once.
 pub const HELD: &str = "held";
 
+/// The wall clock was set back: what was issued before it has times that promise more than they keep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Setback {
+    /// What was issued before this, by the clock as it is now, has times of the clock as it was.
+    pub until: Timestamp,
+    /// How far that clock was ahead of this one; never zero. A millisecond is the least that is kept.
+    pub by: Duration,
+}
+
 /// The store may be an old copy: what its grants hold may have been spent since, and is not tried before an administrator
 /// has said so.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

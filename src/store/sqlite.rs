@@ -38,9 +38,10 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
-    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, StoredConnection, Unfinished,
+    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback, StoredConnection,
+    Unfinished,
 };
-use crate::store::sqlite::history::History;
+use crate::store::sqlite::history::{History, SharedMark};
 use crate::store::sqlite::job::Message;
 use crate::store::sqlite::writer::Writer;
 use crate::store::{Store, StoreError};
@@ -56,6 +57,8 @@ pub struct SqliteStore {
     /// As it stands in the file: asked before every refresh.
     hold: Mutex<Option<Hold>>,
     wall: Option<Timestamp>,
+    mark: SharedMark,
+    clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -87,8 +90,8 @@ impl SqliteStore {
         lock.mark()?;
         grants::recover(&connection)?;
         failpoint!("start.recovered");
-        let history = History::open(&path, &connection, clock)?;
-        let (hold, wall) = (history.held(&connection)?, history.wall_before());
+        let history = History::open(&path, &connection, Arc::clone(&clock))?;
+        let (hold, wall, mark) = (history.held(&connection)?, history.wall_before(), history.mark());
 
         let (reads, readers) = reader::start(&path)?;
         let (writes, queue) = channel();
@@ -112,6 +115,8 @@ impl SqliteStore {
             writer: Mutex::new(Some(writer)),
             hold: Mutex::new(hold),
             wall,
+            mark,
+            clock,
         })
     }
 
@@ -187,6 +192,18 @@ impl Store for SqliteStore {
 
     async fn wall_before(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.wall)
+    }
+
+    async fn setback(&self) -> Result<Option<Setback>, StoreError> {
+        Ok(self.mark.get().setback())
+    }
+
+    async fn note_setback(&self, setback: Option<Setback>) -> Result<(), StoreError> {
+        let (mark, clock) = (self.mark.clone(), Arc::clone(&self.clock));
+        // Not in the queue of those who write: a database that is locked does not keep the mark from being written.
+        let noting = tokio::task::spawn_blocking(move || mark.get().note_setback(setback, clock.now()));
+        let noted = noting.await.map_err(|error| StoreError::Busy(error.to_string()))?;
+        noted.map_err(|error| StoreError::Busy(format!("the mark beside the store cannot be written: {error}")))
     }
 
     async fn put_session(&self, session: &ConnectSession) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use super::fixtures::{
 };
 use crate::model::connection::{Connection, ReconnectReason, State};
 use crate::model::time::Timestamp;
-use crate::store::records::{Failure, Grant, Replan};
+use crate::store::records::{Failure, Grant, Replan, Setback};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SPREAD: Duration = Duration::from_secs(300);
@@ -124,4 +124,13 @@ pub(super) async fn many_are_spread_out_and_none_is_left(store: Any) {
     times.sort_unstable();
     times.dedup();
     assert_eq!(times.len(), 50);
+}
+
+pub(super) async fn a_setback_is_noted_until_it_is_made_good(store: Any) {
+    assert_eq!(store.setback().await.unwrap(), None);
+    let hour = Setback { until: NOW, by: HOUR };
+    for noted in [Some(hour), Some(Setback { until: later(60), by: 2 * HOUR }), None] {
+        store.note_setback(noted).await.unwrap();
+        assert_eq!(store.setback().await.unwrap(), noted);
+    }
 }

@@ -6,7 +6,7 @@ mod tests;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection as Sqlite, params};
@@ -24,10 +24,20 @@ const LEAP: u64 = 1 << 32;
 /// How old the wall time of the mark may be while something is written.
 const WALL_STEP: Duration = Duration::from_secs(1);
 
+/// The mark, for whoever writes to it: after each commit, and when the clock was set.
+#[derive(Clone)]
+pub(super) struct SharedMark(Arc<Mutex<Mark>>);
+
+impl SharedMark {
+    pub(super) fn get(&self) -> MutexGuard<'_, Mark> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The mark of an open store, and what it is to say.
 pub(super) struct History {
     path: PathBuf,
-    mark: Mark,
+    mark: SharedMark,
     file: FileId,
     clock: Arc<dyn Clock>,
     /// `None` until the store is installed; there is no mark before that.
@@ -49,7 +59,7 @@ impl History {
         let mut history = Self {
             path: path.to_owned(),
             wall_before: mark.wall(),
-            mark,
+            mark: SharedMark(Arc::new(Mutex::new(mark))),
             file,
             clock,
             instance: None,
@@ -60,7 +70,8 @@ impl History {
         let Some(instance) = instance(db)? else { return Ok(history) };
         let was_marked = is_marked(db)?;
         let standing = history.standing(instance.clone());
-        match mark::suspicion(&standing, was_marked, history.mark.standing()) {
+        let why = mark::suspicion(&standing, was_marked, history.mark.get().standing());
+        match why {
             Some(why) => history.hold(db, why)?,
             None if was_marked => history.instance = Some(instance),
             None => history.establish(db, instance),
@@ -84,6 +95,11 @@ impl History {
         Ok(())
     }
 
+    /// The mark, for whoever has something to note in it.
+    pub(super) fn mark(&self) -> SharedMark {
+        self.mark.clone()
+    }
+
     /// The latest time that the wall clock is known to have shown before the store was opened.
     pub(super) const fn wall_before(&self) -> Option<Timestamp> {
         self.wall_before
@@ -102,9 +118,9 @@ impl History {
             return;
         };
         let standing = self.standing(instance);
-        let is_recent = self.mark.wall().is_some_and(|wall| standing.wall.since(wall) < WALL_STEP);
+        let is_recent = self.mark.get().wall().is_some_and(|wall| standing.wall.since(wall) < WALL_STEP);
         if moved || !is_recent {
-            let written = self.mark.write(standing);
+            let written = self.mark.get().write(standing);
             self.report(written);
         }
     }
@@ -122,7 +138,7 @@ impl History {
     }
 
     pub(super) fn close(mut self) {
-        let synced = self.mark.sync();
+        let synced = self.mark.get().end();
         self.report(synced);
     }
 
@@ -130,7 +146,9 @@ impl History {
     fn establish(&mut self, db: &Sqlite, instance: InstanceId) {
         let directory = self.path.parent().unwrap_or_else(|| Path::new("/"));
         let standing = self.standing(instance.clone());
-        let written = self.mark.write(standing).and_then(|()| self.mark.sync());
+        let mut mark = self.mark.get();
+        let written = mark.write(standing).and_then(|()| mark.sync());
+        drop(mark);
         let written = written.and_then(|()| File::open(directory)?.sync_all());
         let is_there = written.is_ok();
         self.report(written);
@@ -150,8 +168,8 @@ impl History {
         let newest: Option<i64> = db.query_row("SELECT max(issued_at) FROM grants", [], |row| row.get(0))?;
         let after_newest = newest.map(|at| Timestamp::from_millis(at.saturating_add(1)));
         let earlier = held(db)?.map(|hold| hold.before);
-        let before = [self.mark.wall(), after_newest, earlier].into_iter().flatten().fold(now, Timestamp::max);
-        let marked = self.mark.standing().map_or(0, |mark| mark.commits);
+        let before = [self.mark.get().wall(), after_newest, earlier].into_iter().flatten().fold(now, Timestamp::max);
+        let marked = self.mark.get().standing().map_or(0, |mark| mark.commits);
         self.commits = self.commits.max(marked).saturating_add(LEAP);
         self.unwritten = Some(Hold { before, found_at: now, why });
         Ok(())
@@ -159,7 +177,7 @@ impl History {
 
     fn standing(&self, instance: InstanceId) -> Standing {
         let now = self.clock.now();
-        let wall = self.mark.wall().map_or(now, |seen| seen.max(now));
+        let wall = self.mark.get().wall().map_or(now, |seen| seen.max(now));
         Standing { instance, file: self.file, commits: self.commits, wall }
     }
 

@@ -84,3 +84,37 @@ fn an_old_copy_of_an_earlier_consent_gives_way_to_a_new_one() {
         Event::Stop,
     ]);
 }
+
+#[test]
+fn an_old_copy_from_before_the_clock_was_set_back_hands_out_nothing_dead() {
+    let set = |seconds| Event::Set { seconds };
+    for later in [&[][..], &[Event::Stop], &[Event::Accept, Event::Stop]] {
+        let mut script = vec![
+            ask(0, Plain),
+            Event::Copy,
+            set(-1800),
+            Event::Connect { account: 0, mid_flight: true },
+            Event::Pass { seconds: 3000 },
+            Event::PutBack { crash: true },
+        ];
+        script.extend(later.iter().cloned());
+        script.extend([Event::Pass { seconds: 900 }, ask(0, Plain), ask(0, RejectedLatest), set(1800), ask(0, Plain)]);
+        at_every_class(&script);
+    }
+}
+
+#[test]
+fn a_restart_does_not_forget_that_the_clock_was_set_back() {
+    let crash = Event::Crash { asked: None, after_ms: SPOOLED_MS };
+    for again in [Event::Stop, crash] {
+        at_every_class(&[
+            ask(0, Plain),
+            Event::Pass { seconds: 600 },
+            Event::Set { seconds: -300 },
+            Event::Tick,
+            again,
+            Event::Pass { seconds: 3200 },
+            ask(0, Plain),
+        ]);
+    }
+}

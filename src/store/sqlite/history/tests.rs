@@ -3,18 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection as Sqlite;
 use tempfile::TempDir;
 
-use crate::clock::ManualClock;
+use crate::clock::{Clock as _, ManualClock};
 use crate::model::connection::Connection;
 use crate::model::id::{InstanceId, Version};
 use crate::store::Store as _;
 use crate::store::conformance::fixtures::{
     NOW, alice, bob, connect, connected, connection, content, first, key, later,
 };
-use crate::store::records::{HoldReason, Installation, Replaced};
+use crate::store::records::{HoldReason, Installation, Replaced, Setback};
 use crate::store::sqlite::SqliteStore;
 
 struct State(TempDir);
@@ -243,7 +244,7 @@ async fn the_latest_time_on_the_wall_is_remembered() {
     let clock = Arc::new(ManualClock::at(NOW));
     let store = SqliteStore::open_by(clock.clone(), &state.database()).unwrap();
     install(&store).await;
-    clock.advance(std::time::Duration::from_secs(60));
+    clock.advance(Duration::from_secs(60));
     store.probe(NOW).await.unwrap();
     store.close().await.unwrap();
     assert_eq!(state.open().wall_before().await.unwrap(), Some(later(60)));
@@ -252,4 +253,50 @@ async fn the_latest_time_on_the_wall_is_remembered() {
         Some(later(60)),
         "a clock that was set back does not undo it"
     );
+}
+
+#[tokio::test]
+async fn a_setback_is_known_after_a_restart_and_to_an_old_copy() {
+    let (state, clock) = (State::new(), Arc::new(ManualClock::at(NOW)));
+    let open = || SqliteStore::open_by(clock.clone(), &state.database()).unwrap();
+    let store = open();
+    install(&store).await;
+    let made = connected(&store).await;
+    store.close().await.unwrap();
+    let copy = state.0.path().join("copy");
+    fs::copy(state.database(), &copy).unwrap();
+
+    clock.jump(-3_600_000);
+    let setback = Setback { until: clock.now(), by: Duration::from_secs(3600) };
+    let store = open();
+    store.note_setback(Some(setback)).await.unwrap();
+    renew(&store, &made, first(&made)).await;
+    drop(store);
+    let store = open();
+    assert_eq!(store.setback().await.unwrap(), Some(setback));
+    assert_eq!(store.wall_before().await.unwrap(), Some(clock.now()), "what is known to have been set is no surprise");
+    store.close().await.unwrap();
+
+    fs::copy(&copy, state.database()).unwrap();
+    let store = open();
+    assert_eq!(store.hold().await.unwrap().map(|hold| hold.why), Some(HoldReason::Older));
+    assert_eq!(store.setback().await.unwrap(), Some(setback), "the copy does not change it");
+    store.note_setback(None).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(open().setback().await.unwrap(), None, "made good");
+}
+
+#[tokio::test]
+async fn a_setback_is_noted_while_the_database_is_locked_and_by_nobody_who_has_closed_it() {
+    let state = State::new();
+    state.made().await;
+    let store = state.open();
+    let locked = Sqlite::open(state.database()).unwrap();
+    locked.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let setback = Some(Setback { until: NOW, by: Duration::from_secs(60) });
+    store.note_setback(setback).await.unwrap();
+    drop(locked);
+    store.close().await.unwrap();
+    store.note_setback(None).await.unwrap_err();
+    assert_eq!(state.open().setback().await.unwrap(), setback);
 }
