@@ -18,6 +18,7 @@ pub mod connect;
 pub mod device;
 pub mod disconnect;
 pub mod due;
+mod elsewhere;
 pub mod error;
 pub mod flight;
 pub mod forecast;
@@ -65,6 +66,7 @@ use url::Url;
 
 use crate::broker::cache::Cache;
 use crate::broker::due::Rounds;
+use crate::broker::elsewhere::Elsewhere;
 use crate::broker::flight::Flights;
 use crate::broker::incident::Incidents;
 use crate::broker::lane::early::EarlyLimit;
@@ -116,6 +118,7 @@ pub struct Broker {
     timing: Timing,
     cache: Cache,
     flights: Flights<GrantKey, Landed>,
+    elsewhere: Elsewhere,
     rounds: Rounds,
     lanes: Lanes,
     incidents: Incidents,
@@ -152,6 +155,7 @@ impl Broker {
             egress: parts.egress,
             cache: Cache::new(parts.cache_entries),
             flights: Flights::new(tasks.clone()),
+            elsewhere: Elsewhere::new(parts.cache_entries, tasks.clone()),
             rounds: Rounds::default(),
             lanes: Lanes::default(),
             incidents: Incidents::default(),

@@ -165,6 +165,12 @@ impl Sandbox {
         self.machine.whose(access_token).is_some()
     }
 
+    /// The resource that a live access token is for, where a token is for one of several.
+    #[must_use]
+    pub fn resource_of(&self, access_token: &str) -> Option<String> {
+        self.machine.resource_of(access_token)
+    }
+
     /// Ends all grants of a person, as their account settings would. Tells how many there were.
     pub fn revoke_user(&self, sub: &str) -> usize {
         self.machine.revoke_user(sub)

@@ -189,6 +189,11 @@ impl Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", why)
                     .with(Header::RetryAfter(retry_after))
             }
+            BrokerError::SeveralResources { resources } => {
+                let all: Vec<_> = resources.iter().map(ToString::to_string).collect();
+                let why = format!("are for several resources, and a token is for one of them: {}", all.join(", "));
+                Self::from(Invalid::field("scopes", why))
+            }
             BrokerError::ShuttingDown => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "grantd is going down.")
                     .with(Header::RetryAfter(SOON))

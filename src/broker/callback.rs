@@ -8,7 +8,6 @@ use crate::broker::Broker;
 use crate::broker::connect::settled;
 use crate::broker::error::PageError;
 use crate::broker::registry::Configured;
-use crate::broker::renew::granted_scopes;
 use crate::broker::vault::Owner;
 use crate::model::id::{ConnectId, ProviderId};
 use crate::model::scope::ScopeSet;
@@ -17,7 +16,7 @@ use crate::model::time::Timestamp;
 use crate::oauth::answer::TokenAnswer;
 use crate::oauth::authorize;
 pub use crate::oauth::callback::{Callback, CallbackAnswer};
-use crate::oauth::exchange::{self, As};
+use crate::oauth::exchange::{self, As, Redeem};
 use crate::oauth::identity;
 use crate::oauth::rejection::{Refusal, Rejection, classify};
 use crate::store::records::{Opening, Pending, PendingGrant};
@@ -116,7 +115,8 @@ impl Broker {
         let sent_at = self.clock.now();
         let http = self.egress.to(provider);
         let whom = As { provider, client: &configured.client, now: sent_at };
-        let answer = match exchange::redeem(whom, code, verifier, &opening.redirect_uri, &http).await {
+        let redeem = Redeem { code, verifier, redirect_uri: &opening.redirect_uri, asked: &session.scopes };
+        let answer = match exchange::redeem(whom, redeem, &http).await {
             Ok(answer) => answer,
             Err(refused) => {
                 warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {refused}");
@@ -149,7 +149,7 @@ impl Broker {
             .map(|slot| PendingGrant {
                 access: owner.seal_access(&self.keyring, &slot.slot, &slot.access),
                 refresh: slot.refresh.as_ref().map(|token| owner.seal_refresh(&self.keyring, &slot.slot, token)),
-                scopes: granted_scopes(&slot, &session.scopes),
+                scopes: provider.scopes.granted(slot.scopes, &session.scopes),
                 issued_at: sent_at,
                 expires_at: slot.expires_in.map(|lifetime| sent_at.after(lifetime)),
                 refresh_expires_at: slot.refresh_expires_in.map(|lifetime| sent_at.after(lifetime)),

@@ -1,5 +1,6 @@
 //! Which grant a token request means, and what is to be done with it: pure, and all of the hot path that decides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::broker::cache::{Held, HeldGrant, Shelf};
@@ -7,6 +8,7 @@ use crate::broker::renew::{Landed, NotRenewed};
 use crate::broker::token::TokenRequest;
 use crate::model::connection::{ReconnectReason, State};
 use crate::model::provider::Provider;
+use crate::model::provider::resources::Resource;
 use crate::model::provider::rules::RefreshRules;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
@@ -29,24 +31,39 @@ pub enum Lack<'s> {
     UnknownAccount,
     /// The provider has no such slot.
     UnknownSlot,
+    /// These are for several resources, and a token is for one.
+    SeveralResources(BTreeSet<Resource>),
+}
+
+/// What a request means.
+#[derive(Debug)]
+pub struct Chosen<'s> {
+    /// The connection.
+    pub held: &'s Held,
+    /// The grant.
+    pub grant: &'s HeldGrant,
+    /// The resource that the token has to be for, where it is another than that of the grant's own token.
+    pub elsewhere: Option<Resource>,
 }
 
 /// The connection and the grant that a request means, if they serve and cover what is needed.
 ///
 /// # Errors
 /// What is lacking.
-pub fn choose<'s>(
-    request: &TokenRequest,
-    provider: &Provider,
-    shelf: &'s Shelf,
-) -> Result<(&'s Held, &'s HeldGrant), Lack<'s>> {
+pub fn choose<'s>(request: &TokenRequest, provider: &Provider, shelf: &'s Shelf) -> Result<Chosen<'s>, Lack<'s>> {
     let held = connection(request, shelf)?;
     if let State::NeedsReconnect(reason) = held.connection.state {
         return Err(Lack::Reconnect(held, reason));
     }
     let grant = grant(request, provider, held)?;
-    let missing = provider.scopes.missing(&grant.granted.token.scopes, &request.scopes);
-    if missing.is_empty() { Ok((held, grant)) } else { Err(Lack::Scopes(held, missing)) }
+    let (rules, granted) = (&provider.scopes, &grant.granted.token.scopes);
+    let wanted = rules.wanted_resource(&request.scopes).map_err(Lack::SeveralResources)?;
+    let missing = rules.missing(granted, &request.scopes);
+    if !missing.is_empty() {
+        return Err(Lack::Scopes(held, missing));
+    }
+    let elsewhere = wanted.filter(|wanted| rules.main_resource(granted).as_ref() != Some(wanted));
+    Ok(Chosen { held, grant, elsewhere })
 }
 
 /// The connection that answers to `account`; or, where none is named, the default, or else the only one. Two that answer are
@@ -253,7 +270,7 @@ mod tests {
             let (shelf, mut request) = (shelf(accounts), request(None));
             request.account = named.map(str::to_owned);
             let found = match choose(&request, &provider, &shelf) {
-                Ok((held, _)) => held.connection.account.id.as_str(),
+                Ok(Chosen { held, .. }) => held.connection.account.id.as_str(),
                 Err(Lack::AccountAmbiguous) => "ambiguous",
                 Err(Lack::NotConnected) => "not connected",
                 Err(Lack::UnknownAccount) => "unknown",

@@ -19,6 +19,7 @@ use crate::broker::registry::Configured;
 use crate::broker::vault::Owner;
 use crate::model::caller::Caller;
 use crate::model::id::ConnectId;
+use crate::model::scope::ScopeSet;
 use crate::model::secret::{DeviceCode, Proof};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::time::Timestamp;
@@ -78,7 +79,13 @@ impl Broker {
         let sent_at = self.clock.now();
         let http = self.egress.to(provider);
         let whom = As { provider, client: &configured.client, now: sent_at };
-        let authorized = device::authorize(whom, &by_slot(configured, &session.scopes), &http).await;
+        // There is no step after the consent in which one resource could be named: only the one of the token is asked for.
+        let main = provider.scopes.main_resource(&session.scopes);
+        let here = |scopes: &ScopeSet| provider.scopes.at_resource(scopes, main.as_ref());
+        session.scopes = here(&session.scopes);
+        let asked =
+            by_slot(configured, &session.scopes).into_iter().map(|(slot, scopes)| (slot, here(&scopes))).collect();
+        let authorized = device::authorize(whom, &asked, &http).await;
         let authorized = authorized.map_err(|rejection| {
             warn!(provider.id = %provider.id, "{} gave no device code: {rejection}", provider.id);
             not_given(&rejection, self.clock.now())

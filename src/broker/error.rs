@@ -1,5 +1,6 @@
 //! Every way a use case can fail, named for what happens next and free of HTTP.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::broker::account::Choice;
@@ -7,6 +8,7 @@ use crate::broker::connect::Prompt;
 use crate::model::connection::{Account, ReconnectReason};
 use crate::model::id::ProviderId;
 use crate::model::provider::redirect::Unusable;
+use crate::model::provider::resources::Resource;
 use crate::model::scope::ScopeSet;
 use crate::store::StoreError;
 
@@ -99,6 +101,12 @@ pub enum BrokerError {
         reason: ReconnectReason,
         /// Where the person goes.
         prompt: Option<Box<Prompt>>,
+    },
+    /// The scopes are for several resources, and a token is for one.
+    #[error("scopes of several resources")]
+    SeveralResources {
+        /// Those that they are for.
+        resources: BTreeSet<Resource>,
     },
     /// The daemon is going down.
     #[error("shutting down")]

@@ -74,7 +74,7 @@ impl Broker {
             token_id: TokenId::random(),
             access: owner.seal_access(&self.keyring, &key.slot, &slot.access),
             refresh: refresh.map(|token| owner.seal_refresh(&self.keyring, &key.slot, &token)),
-            scopes: slot.scopes.unwrap_or_else(|| grant.content.scopes.clone()),
+            scopes: configured.provider.scopes.granted(slot.scopes, &grant.content.scopes),
             issued_at: sent_at,
             expires_at,
             refresh_expires_at,
@@ -104,6 +104,10 @@ impl Broker {
         content: &NewGrant,
         access_token: AccessToken,
     ) -> HeldGrant {
+        let registry = self.registry();
+        let rules = registry.providers.get(&connection.provider).map(|configured| &configured.provider.scopes);
+        // The grant may have more, for which there are other tokens.
+        let own = rules.map(|rules| rules.at_resource(&content.scopes, rules.main_resource(&content.scopes).as_ref()));
         let dies_at = self.timing.dies_at(content.issued_at, content.expires_at, self.clock.moment());
         let token = IssuedToken {
             access_token,
@@ -120,7 +124,7 @@ impl Broker {
                 provider: connection.provider.clone(),
                 account: connection.account.clone(),
                 slot: slot.clone(),
-                scope: content.scopes.to_string(),
+                scope: own.as_ref().unwrap_or(&content.scopes).to_string(),
                 token,
             }),
             version,

@@ -19,7 +19,6 @@ use crate::broker::vault::Owner;
 use crate::broker::{Broker, verdict};
 use crate::model::connection::{Connection, State};
 use crate::model::id::Version;
-use crate::model::scope::ScopeSet;
 use crate::model::secret::RefreshToken;
 use crate::model::time::Moment;
 use crate::oauth::answer::SlotAnswer;
@@ -166,7 +165,7 @@ impl Broker {
     }
 
     /// Whether the grant may be renewed before its time. If not, when again.
-    fn may_be_early(&self, configured: &Configured, key: &GrantKey) -> Result<(), Duration> {
+    pub(super) fn may_be_early(&self, configured: &Configured, key: &GrantKey) -> Result<(), Duration> {
         let (limit, now) = (configured.provider.refresh.early_per_hour, Instant::now());
         self.early.admit(key, limit, now).map_err(|again| again.saturating_duration_since(now))
     }
@@ -248,7 +247,7 @@ impl Broker {
             granted
         };
         let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };
-        let spend = Spend { token, slot: &key.slot, granted: &grant.content.scopes };
+        let spend = Spend { token, slot: &key.slot, granted: &grant.content.scopes, resource: None };
         let http = self.egress.to_when(&configured.provider, permit);
         let answer = exchange::refresh(whom, spend, &http).await;
         drop(http);
@@ -256,12 +255,7 @@ impl Broker {
     }
 }
 
-/// Which scopes an answer means: what it says, or what was asked for (RFC 6749 section 5.1).
-pub(super) fn granted_scopes(answer: &SlotAnswer, asked: &ScopeSet) -> ScopeSet {
-    answer.scopes.clone().unwrap_or_else(|| asked.clone())
-}
-
-fn refrained(wait: Wait) -> NotRenewed {
+pub(super) fn refrained(wait: Wait) -> NotRenewed {
     match wait.why {
         Why::Registration => NotRenewed::Registration,
         Why::Broken | Why::Budget | Why::Full | Why::Throttled => {

@@ -8,15 +8,18 @@ use crate::broker::Broker;
 use crate::broker::account::Choice;
 pub use crate::broker::cache::Granted;
 use crate::broker::cache::{Held, HeldGrant, Key, KeyRef, Shelf};
-use crate::broker::choice::{self, Failure, Lack, Step};
+use crate::broker::choice::{self, Chosen, Failure, Lack, Step};
 use crate::broker::connect::ConnectRequest;
+use crate::broker::elsewhere::{NotGiven, Wish};
 use crate::broker::error::BrokerError;
 use crate::broker::lane::Priority;
 use crate::broker::quarantine::is_held;
+use crate::broker::registry::Configured;
 use crate::broker::renew::{Errand, Landed, NotRenewed};
 use crate::model::caller::Caller;
 use crate::model::connection::ReconnectReason;
 use crate::model::id::{ProviderId, SlotName, TokenId};
+use crate::model::provider::resources::Resource;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
 use crate::model::token::Freshness;
@@ -77,8 +80,14 @@ impl Broker {
             return None;
         }
         let shelf = self.cache.get(&KeyRef { subject: &caller.subject, provider: &request.provider })?;
-        let (held, grant) = choice::choose(request, &configured.provider, &shelf).ok()?;
+        let Chosen { held, grant, elsewhere } = choice::choose(request, &configured.provider, &shelf).ok()?;
         let now = self.clock.moment();
+        if let Some(resource) = &elsewhere {
+            let granted = self.further_at_once(held, grant, wish(request, resource), now)?;
+            let serves = configured.provider.scopes.covers(&granted.token.scopes, &request.scopes);
+            held.used.touch(now.wall);
+            return serves.then_some(Handout { granted, now });
+        }
         if choice::next_step(grant, request, &configured.provider.refresh, None, now) != Step::HandOut {
             return None;
         }
@@ -124,11 +133,17 @@ impl Broker {
         let mut flown = None;
         loop {
             let shelf = self.shelf(caller, &request.provider).await?;
-            let (held, grant) = match choice::choose(request, &configured.provider, &shelf) {
+            let Chosen { held, grant, elsewhere } = match choice::choose(request, &configured.provider, &shelf) {
                 Ok(chosen) => chosen,
                 Err(lack) => return Err(self.lacking(caller, request, &shelf, lack).await?),
             };
             let now = self.clock.moment();
+            if let Some(resource) = &elsewhere {
+                match self.hand_out_elsewhere(caller, request, configured, (held, grant), resource).await? {
+                    Some(handout) => return Ok(handout),
+                    None => continue,
+                }
+            }
             match choice::next_step(grant, request, &configured.provider.refresh, flown, now) {
                 Step::HandOut => {
                     held.used.touch(now.wall);
@@ -139,6 +154,43 @@ impl Broker {
                 Step::Refresh => flown = Some(self.fly(held, grant, now).await?),
             }
         }
+    }
+
+    /// A token for another resource than the one of the grant's own token. `None` if the grant has changed meanwhile.
+    async fn hand_out_elsewhere(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: &TokenRequest,
+        configured: &Configured,
+        (held, grant): (&Held, &HeldGrant),
+        resource: &Resource,
+    ) -> Result<Option<Handout>, BrokerError> {
+        if self.is_stopping() {
+            return Err(BrokerError::ShuttingDown);
+        }
+        if !grant.renewable {
+            return Err(self.failed(caller, request, held, grant, Failure::NoRefreshToken).await?);
+        }
+        let missing = match self.further(configured, held, grant, wish(request, resource), self.clock.moment()).await {
+            Ok(granted) => {
+                let missing = configured.provider.scopes.missing(&granted.token.scopes, &request.scopes);
+                let now = self.clock.moment();
+                if missing.is_empty() {
+                    held.used.touch(now.wall);
+                    return Ok(Some(Handout { granted, now }));
+                }
+                missing
+            }
+            Err(NotGiven::Moved) => {
+                self.forget(&held.connection);
+                return Ok(None);
+            }
+            Err(NotGiven::NotNow(why)) => {
+                return Err(self.failed(caller, request, held, grant, Failure::Landed(why)).await?);
+            }
+            Err(NotGiven::Refused) => request.scopes.clone(),
+        };
+        Err(self.lacking(caller, request, &Shelf::default(), Lack::Scopes(held, missing)).await?)
     }
 
     /// The caller's connections at the provider: from memory, or read and opened.
@@ -196,6 +248,7 @@ impl Broker {
                 let prompt = self.prompt(caller, request, Some(held)).await?;
                 BrokerError::InsufficientScope { provider, missing, prompt }
             }
+            Lack::SeveralResources(resources) => BrokerError::SeveralResources { resources },
             Lack::UnknownAccount => BrokerError::UnknownAccount,
             Lack::UnknownSlot => BrokerError::UnknownSlot,
         })
@@ -304,6 +357,10 @@ impl Broker {
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// What a caller is told to wait when nobody knows better.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(5);
+
+const fn wish<'r>(request: &'r TokenRequest, resource: &'r Resource) -> Wish<'r> {
+    Wish { resource, min_ttl: request.min_ttl, rejected: request.rejected.as_ref() }
+}
 
 fn key_of(held: &Held, grant: &HeldGrant) -> GrantKey {
     GrantKey { connection: held.connection.id.clone(), slot: grant.granted.slot.clone() }

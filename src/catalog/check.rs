@@ -11,7 +11,7 @@ use crate::model::client::ClientAuth;
 use crate::model::id::SlotName;
 use crate::model::provider::ClientKind;
 use crate::model::provider::assertion::Audience;
-use crate::model::provider::rules::{Params, ScopesManagedBy};
+use crate::model::provider::rules::{Params, Rotation, ScopesManagedBy};
 use crate::yaml::Segment;
 
 /// What is wrong in a definition, and where.
@@ -72,6 +72,7 @@ pub(super) fn definition(definition: &Definition) -> Check {
     requests(definition)?;
     identity(definition)?;
     redirect(definition)?;
+    resources(definition)?;
     answers(definition)
 }
 
@@ -311,6 +312,18 @@ fn redirect(definition: &Definition) -> Check {
         }
         None => Ok(()),
     }
+}
+
+/// The refresh that gets a token for another resource leaves the refresh token and the token at hand as they are.
+fn resources(definition: &Definition) -> Check {
+    let rules = &definition.refresh;
+    if definition.scopes.one_resource && (rules.rotation == Rotation::SingleUse || rules.kills_access) {
+        return fail(
+            member!["scopes", "one_resource"],
+            "expected false where a refresh token works once or a refresh kills the last token (refresh.rotation, refresh.kills_access)",
+        );
+    }
+    Ok(())
 }
 
 fn answers(definition: &Definition) -> Check {

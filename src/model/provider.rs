@@ -8,6 +8,7 @@ pub mod claim_rules;
 pub mod pointer;
 pub mod redirect;
 pub mod refusals;
+pub mod resources;
 pub mod rules;
 pub mod scopes;
 pub mod slots;

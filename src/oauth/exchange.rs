@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::model::client::{Client, ClientAuth};
 use crate::model::id::SlotName;
 use crate::model::provider::Provider;
+use crate::model::provider::resources::Resource;
 use crate::model::provider::rules::ScopeOnRefresh;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::{AuthorizationCode, CodeVerifier, RefreshToken};
@@ -47,19 +48,29 @@ pub struct Spend<'a> {
     pub slot: &'a SlotName,
     /// What the grant may do.
     pub granted: &'a ScopeSet,
+    /// The resource that the token is to be for, where it is another than the grant's own.
+    pub resource: Option<&'a Resource>,
+}
+
+/// A code that is to be redeemed, and what was sent to get it.
+#[derive(Debug)]
+pub struct Redeem<'a> {
+    /// The code.
+    pub code: AuthorizationCode,
+    /// The PKCE verifier (RFC 7636).
+    pub verifier: Option<CodeVerifier>,
+    /// Where the code came back to.
+    pub redirect_uri: &'a str,
+    /// The scopes that were asked for.
+    pub asked: &'a ScopeSet,
 }
 
 /// Redeems a code at the token endpoint.
 ///
 /// # Errors
 /// A [`Refused`]. A code may be redeemed once, so after [`Rejection::Ambiguous`] the person has to start again.
-pub async fn redeem(
-    whom: As<'_>,
-    code: AuthorizationCode,
-    verifier: Option<CodeVerifier>,
-    redirect_uri: &str,
-    http: &Transport<'_>,
-) -> Result<TokenAnswer, Refused> {
+pub async fn redeem(whom: As<'_>, redeem: Redeem<'_>, http: &Transport<'_>) -> Result<TokenAnswer, Refused> {
+    let Redeem { code, verifier, redirect_uri, asked } = redeem;
     let client = registered(whom);
     let mut request = client.exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()));
     if let Some(verifier) = verifier {
@@ -68,6 +79,9 @@ pub async fn redeem(
     if whom.provider.redirect.send_in_token {
         let redirect = RedirectUrl::new(redirect_uri.to_owned()).map_err(|_| Rejection::Unsent("a redirect URI"))?;
         request = request.set_redirect_uri(Cow::Owned(redirect));
+    }
+    if let Some(scopes) = scopes_to_redeem(whom.provider, asked) {
+        request = request.add_extra_param("scope", scopes.join(' '));
     }
     for (name, value) in &whom.provider.token.code_params {
         request = request.add_extra_param(name, value);
@@ -89,7 +103,7 @@ pub async fn refresh(whom: As<'_>, spend: Spend<'_>, http: &Transport<'_>) -> Re
     let client = registered(whom);
     let token = oauth2::RefreshToken::new(spend.token.expose().to_owned());
     let mut request = client.exchange_refresh_token(&token);
-    for scope in scopes_to_name(whom.provider, spend.granted).iter() {
+    for scope in scopes_to_name(whom.provider, spend).iter() {
         request = request.add_scope(oauth2::Scope::new(scope.to_string()));
     }
     for (name, value) in &whom.provider.token.refresh_params {
@@ -104,13 +118,24 @@ pub async fn refresh(whom: As<'_>, spend: Spend<'_>, http: &Transport<'_>) -> Re
     answer.ok_or_else(|| Rejection::Ambiguous("an answer without an access token for this grant").into())
 }
 
-/// What a refresh names, so that the answer is for the same resource. Without the scope for it there would be no further
-/// refresh token.
-fn scopes_to_name(provider: &Provider, granted: &ScopeSet) -> ScopeSet {
-    if provider.token.scope_on_refresh == ScopeOnRefresh::Never || granted.is_empty() {
+/// What has to be named when a code is redeemed that is good for several resources: the token is for one of them.
+fn scopes_to_redeem(provider: &Provider, asked: &ScopeSet) -> Option<ScopeSet> {
+    let here = provider.scopes.at_resource(asked, provider.scopes.main_resource(asked).as_ref());
+    (here.len() < asked.len()).then(|| here.iter().cloned().chain(provider.authorize.offline_scope.clone()).collect())
+}
+
+/// What a refresh names, so that the answer is for the resource that is meant. Without the scope for it there would be no
+/// further refresh token, and none is wanted by whoever asks for another resource: the one at hand goes on working.
+fn scopes_to_name(provider: &Provider, spend: Spend<'_>) -> ScopeSet {
+    let rules = &provider.scopes;
+    if let Some(resource) = spend.resource {
+        return rules.at_resource(spend.granted, Some(resource));
+    }
+    if provider.token.scope_on_refresh == ScopeOnRefresh::Never || spend.granted.is_empty() {
         return ScopeSet::default();
     }
-    granted.iter().cloned().chain(provider.authorize.offline_scope.clone()).collect()
+    let here = rules.at_resource(spend.granted, rules.main_resource(spend.granted).as_ref());
+    here.iter().cloned().chain(provider.authorize.offline_scope.clone()).collect()
 }
 
 /// The transport as this provider needs it: its quirks on the way out and on the way back.
@@ -217,7 +242,13 @@ mod tests {
     async fn spend(provider: &Provider, client: &Client, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
         let whom = As { provider, client, now: Timestamp::from_secs(0) };
         let (token, granted) = (RefreshToken::new("r1").unwrap(), ScopeSet::read("b a", ' '));
-        refresh(whom, Spend { token: &token, slot: &SlotName::main(), granted: &granted }, http).await
+        let spend = Spend { token: &token, slot: &SlotName::main(), granted: &granted, resource: None };
+        refresh(whom, spend, http).await
+    }
+
+    fn code<'a>(asked: &'a ScopeSet, redirect_uri: &'a str) -> Redeem<'a> {
+        let verifier = Some(CodeVerifier::new("v".repeat(43)).unwrap());
+        Redeem { code: AuthorizationCode::new("c").unwrap(), verifier, redirect_uri, asked }
     }
 
     async fn seen(provider: &Provider) -> HttpRequest {
@@ -280,7 +311,7 @@ mod tests {
         };
         let whom = As { provider: &provider, client: &client, now: Timestamp::from_secs(0) };
         spend(&provider, &client, &http).await.unwrap();
-        redeem(whom, AuthorizationCode::new("c").unwrap(), None, "http://localhost:1/callback", &http).await.unwrap();
+        redeem(whom, code(&ScopeSet::default(), "http://localhost:1/callback"), &http).await.unwrap();
         let rules = Revoke {
             method: RevokeMethod::Post,
             url: "https://as.example/revoke".parse().unwrap(),
@@ -329,14 +360,42 @@ mod tests {
             answered(br#"{"access_token":"a"}"#)
         };
         let whom = As { provider: &provider, client: &client, now: Timestamp::from_secs(0) };
-        let code = AuthorizationCode::new("c").unwrap();
-        let verifier = CodeVerifier::new("v".repeat(43)).unwrap();
-        redeem(whom, code, Some(verifier), "http://localhost:1/callback/plain", &http).await.unwrap();
+        redeem(whom, code(&ScopeSet::read("a b", ' '), "http://localhost:1/callback/plain"), &http).await.unwrap();
         let sent = form(seen.lock().unwrap().as_ref().unwrap());
         for (name, value) in
             [("code", "c"), ("code_verifier", &*"v".repeat(43)), ("redirect_uri", "http://localhost:1/callback/plain")]
         {
             assert!(sent.contains(&(name.to_owned(), value.to_owned())), "{name}");
         }
+        assert!(sent.iter().all(|(name, _)| name != "scope"), "the code says it");
+    }
+
+    #[tokio::test]
+    async fn where_a_token_is_for_one_resource_every_request_names_one() {
+        let mut provider = plain_provider();
+        provider.token.scope_on_refresh = ScopeOnRefresh::Granted;
+        provider.authorize.offline_scope = Some("offline_access".parse().unwrap());
+        provider.scopes.one_resource = true;
+        provider.scopes.prefix = Some("https://graph/".to_owned());
+        provider.scopes.aliases = [("openid".parse().unwrap(), "openid".parse().unwrap())].into();
+        let (client, seen) = (client(), Mutex::new(Vec::new()));
+        let http = |request: HttpRequest| {
+            seen.lock().unwrap().push(form(&request));
+            answered(br#"{"access_token":"a"}"#)
+        };
+        let whom = As { provider: &provider, client: &client, now: Timestamp::from_secs(0) };
+        let granted = ScopeSet::read("openid https://graph/Mail.Read https://vault/x https://vault/y", ' ');
+        let vault = provider.scopes.wanted_resource(&ScopeSet::read("https://vault/x", ' ')).unwrap();
+        let token = RefreshToken::new("r1").unwrap();
+        let spend = Spend { token: &token, slot: &SlotName::main(), granted: &granted, resource: None };
+        redeem(whom, code(&granted, "http://localhost:1/callback"), &http).await.unwrap();
+        refresh(whom, spend, &http).await.unwrap();
+        refresh(whom, Spend { resource: vault.as_ref(), ..spend }, &http).await.unwrap();
+        let named = |sent: &Vec<(String, String)>| {
+            sent.iter().find(|(name, _)| name == "scope").map(|(_, scopes)| scopes.clone()).unwrap()
+        };
+        let named: Vec<_> = seen.lock().unwrap().iter().map(named).collect();
+        let main = "https://graph/Mail.Read offline_access openid";
+        assert_eq!(named, [main, main, "https://vault/x https://vault/y openid"]);
     }
 }

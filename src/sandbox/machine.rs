@@ -10,6 +10,7 @@ mod consent;
 mod device;
 mod receipt;
 mod refresh;
+mod resources;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -396,7 +397,9 @@ impl State {
         let openid = scopes.iter().any(|scope| scope == "openid");
         let endless = self.options.quirks.endless_without_refresh && grant.newest_refresh.is_none();
         let access_ttl = (!endless).then_some(self.options.access_ttl);
-        let access = self.new_access(id, access_ttl, grant_type, now);
+        // Whoever asked for several has been refused.
+        let resource = self.one_resource(&scopes).unwrap_or_default();
+        let access = self.new_access(id, (access_ttl, resource), grant_type, now);
         Issued {
             grant: id,
             slot,

@@ -16,7 +16,7 @@ use grantd::model::secret::{AccessToken, AuthorizationCode, ClientSecret, Device
 use grantd::model::time::Timestamp;
 use grantd::oauth::answer::{self, SlotAnswer};
 use grantd::oauth::device::{self, Polled};
-use grantd::oauth::exchange::{self, As, Spend};
+use grantd::oauth::exchange::{self, As, Redeem, Spend};
 use grantd::oauth::refused::Refused;
 use grantd::oauth::rejection::Rejection;
 use grantd::oauth::retry_after::RetryAfter;
@@ -37,7 +37,9 @@ pub(crate) fn replay(record: &Record, provider: &Provider) -> Value {
     let outcome = match record.asked.as_str() {
         "code" => {
             let code = AuthorizationCode::new("_MARK_code").unwrap();
-            let redeemed = exchange::redeem(whom, code, None, "http://localhost:8717/callback", &http);
+            let redirect_uri = "http://localhost:8717/callback";
+            let redeem = Redeem { code, verifier: None, redirect_uri, asked: &ScopeSet::default() };
+            let redeemed = exchange::redeem(whom, redeem, &http);
             let answer = redeemed.now_or_never().expect("nothing to wait for");
             answer.map(|answer| (answer.slots, Some(answer.body.0)))
         }
@@ -84,7 +86,7 @@ fn undecided(whom: As<'_>, http: &Transport<'_>) -> Option<Value> {
 
 fn refresh(whom: As<'_>, slot: &SlotName, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
     let (token, granted) = (RefreshToken::new("_MARK_spent").unwrap(), ScopeSet::default());
-    let spend = Spend { token: &token, slot, granted: &granted };
+    let spend = Spend { token: &token, slot, granted: &granted, resource: None };
     exchange::refresh(whom, spend, http).now_or_never().expect("nothing to wait for")
 }
 

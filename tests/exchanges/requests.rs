@@ -94,7 +94,7 @@ fn refresh(provider: &Provider) -> (Option<String>, Pairs) {
     };
     let (token, granted) = (RefreshToken::new("_MARK_r").unwrap(), ScopeSet::read("Mail.Read User.Read", ' '));
     let whom = As { provider, client: &client, now: Timestamp::from_secs(1_800_000_000) };
-    let spend = Spend { token: &token, slot: &provider.slots[0].name, granted: &granted };
+    let spend = Spend { token: &token, slot: &provider.slots[0].name, granted: &granted, resource: None };
     assert!(exchange::refresh(whom, spend, &http).now_or_never().unwrap().is_err(), "an empty answer is none");
     let request = seen.lock().unwrap().take().unwrap();
     assert_eq!((request.method().as_str(), request.uri().query()), ("POST", None));

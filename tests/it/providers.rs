@@ -10,6 +10,7 @@ mod errors;
 mod id_token;
 mod life;
 mod refused;
+mod resources;
 mod slots;
 mod stage;
 

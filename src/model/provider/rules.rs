@@ -373,6 +373,9 @@ pub struct ScopeRules {
     pub prefix: Option<String>,
     /// Short names to full scopes, where a prefix does not do it; those that map to themselves are never prefixed.
     pub aliases: BTreeMap<Scope, Scope>,
+    /// Whether an access token is for one resource only: the address that the full scope name begins with, up to its last
+    /// slash. Tokens for the others of a grant come by a refresh that names their scopes.
+    pub one_resource: bool,
     /// What a scope includes without saying so.
     pub implies: BTreeMap<Scope, ScopeSet>,
     /// One plain sentence for each scope, for the connect page.
@@ -389,6 +392,7 @@ impl Default for ScopeRules {
             not_echoed: Vec::new(),
             prefix: None,
             aliases: BTreeMap::new(),
+            one_resource: false,
             implies: BTreeMap::new(),
             sentences: BTreeMap::new(),
         }

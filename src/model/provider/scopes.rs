@@ -40,7 +40,7 @@ impl ScopeRules {
         self.sentences.get(scope).or_else(by_full_name).map(String::as_str)
     }
 
-    fn full(&self, scope: &Scope) -> Scope {
+    pub(super) fn full(&self, scope: &Scope) -> Scope {
         if let Some(full) = self.aliases.get(scope) {
             return full.clone();
         }

@@ -64,6 +64,7 @@ fn exchange(machine: &Machine, scene: &Scene<'_>, params: &Params) -> Result<Vec
                 code: required(params, "code", "code is missing")?,
                 redirect_uri: params.get("redirect_uri"),
                 verifier: params.get("code_verifier"),
+                scope: params.get("scope"),
             },
         ),
         "refresh_token" => {

@@ -49,7 +49,9 @@ impl Revocation {
 /// What is known of an access token.
 pub(super) struct Access {
     pub(super) grant: GrantId,
-    expires: Timestamp,
+    pub(super) expires: Timestamp,
+    /// Where there are several.
+    pub(super) resource: Option<String>,
 }
 
 impl Machine {
@@ -59,10 +61,12 @@ impl Machine {
         let token = Fingerprint::of(token);
         let mut state = self.state();
         state.write_about(now, Line::new(Kind::Presented, Secret::Access, token));
-        let known = state.access.get(&token).map(|access| (access.grant, access.expires));
-        let refused = match known {
-            Some((grant, expires)) if now < expires => return Some(state.known(grant).user.clone()),
-            Some(_) => "expired",
+        let refused = match state.access.get(&token) {
+            Some(access) if now >= access.expires => "expired",
+            Some(access) if state.is_for_api(access.resource.as_deref()) => {
+                return Some(state.known(access.grant).user.clone());
+            }
+            Some(_) => "another_resource",
             None => "invalid_token",
         };
         state.write_about(now, Line::new(Kind::Refused, Secret::Access, token).because(refused));
@@ -116,14 +120,14 @@ impl State {
     pub(super) fn new_access(
         &mut self,
         id: GrantId,
-        ttl: Option<Duration>,
+        (ttl, resource): (Option<Duration>, Option<String>),
         grant_type: Option<&'static str>,
         now: Timestamp,
     ) -> AccessToken {
         let text = mint("at_MARK_");
         let token = Fingerprint::of(&text);
         let expires = now.after(ttl.unwrap_or(Duration::MAX));
-        self.access.insert(token, Access { grant: id, expires });
+        self.access.insert(token, Access { grant: id, expires, resource });
         self.known_mut(id).access.push_back(token);
         self.write_about(now, Line::new(Kind::Issued, Secret::Access, token).in_a(grant_type));
         self.crowd_out(id, now);

@@ -50,6 +50,8 @@ pub(in crate::sandbox) struct Redemption<'a> {
     pub(in crate::sandbox) code: &'a str,
     pub(in crate::sandbox) redirect_uri: Option<&'a str>,
     pub(in crate::sandbox) verifier: Option<&'a str>,
+    /// What is named of the scopes that the code is good for.
+    pub(in crate::sandbox) scope: Option<&'a str>,
 }
 
 impl Code {
@@ -131,6 +133,8 @@ impl State {
             code.used = Used::InVain;
             return Err(refusal);
         }
+        let named: Option<Vec<String>> =
+            sent.scope.map(|scope| scope.split_ascii_whitespace().map(str::to_owned).collect());
         let (user, granted, nonce, offline) =
             (code.user.clone(), code.granted.clone(), code.nonce.clone(), code.offline);
         if self.options.quirks.one_grant_per_account {
@@ -143,8 +147,11 @@ impl State {
         if let Some(code) = self.codes.get_mut(&fingerprint) {
             code.used = Used::For(grants.clone());
         }
-        let issue = |grant| self.issue(grant, None, nonce.clone(), Some(GRANT_TYPE), now);
-        Ok(grants.into_iter().map(issue).collect())
+        let mut issue = |grant| {
+            self.one_resource(named.as_deref().unwrap_or(&self.known(grant).scopes))?;
+            Ok(self.issue(grant, named.clone(), nonce.clone(), Some(GRANT_TYPE), now))
+        };
+        grants.into_iter().map(&mut issue).collect()
     }
 }
 

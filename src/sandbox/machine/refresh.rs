@@ -86,9 +86,13 @@ impl State {
         let client = self.authenticate(credentials)?;
         let id = self.accept(token, &client, now)?;
         let scopes = scope.map(|asked| self.narrow(id, asked)).transpose()?;
+        self.one_resource(scopes.as_deref().unwrap_or(&self.known(id).scopes))?;
         let rotation = self.options.rotation;
+        let is_offline = |scopes: &Vec<String>| scopes.iter().any(|scope| scope == "offline_access");
         let successor = match rotation {
             Rotation::Static => None,
+            // Who asks for one resource gets a refresh token only by asking for that too.
+            _ if self.options.quirks.one_resource.is_some() && !scopes.as_ref().is_none_or(is_offline) => None,
             Rotation::MultiValid | Rotation::SingleUse { .. } => Some(self.new_refresh(id, Some(GRANT_TYPE), now)),
         };
         if let (Rotation::SingleUse { .. }, Some(successor)) = (rotation, &successor) {
@@ -135,12 +139,7 @@ impl State {
     /// The scopes asked for, if all of them were granted (RFC 6749 section 6).
     fn narrow(&self, id: GrantId, asked: &str) -> Result<Vec<String>, Refusal> {
         let granted = &self.known(id).scopes;
-        let named = |asked: &str| granted.iter().find(|scope| short(scope) == short(asked)).cloned();
+        let named = |asked: &str| granted.iter().find(|scope| self.is_same_scope(scope, asked)).cloned();
         asked.split_ascii_whitespace().map(|asked| named(asked).ok_or(Refusal::Scope)).collect()
     }
-}
-
-/// The last part of a scope that is an address: providers that have such scopes take both spellings.
-fn short(scope: &str) -> &str {
-    if scope.contains("://") { scope.rsplit('/').next().unwrap_or(scope) } else { scope }
 }

@@ -35,6 +35,8 @@ pub struct Quirks {
     pub scopes_fixed_by_app: bool,
     /// Scopes that answers leave out although they were granted.
     pub not_echoed: Vec<String>,
+    /// A token is for one resource: that of its scopes, or this one for scopes that are no address.
+    pub one_resource: Option<String>,
     /// Scopes are told by their full names.
     pub full_scope_names: bool,
     /// What is wrong with ID tokens.

@@ -78,6 +78,7 @@ fn quirks(role: &Role) -> Quirks {
             public_needs_pkce: true,
             not_echoed: list(&["openid", "profile", "email", "offline_access"]),
             tenant: TENANT.to_owned(),
+            one_resource: Some("https://graph.microsoft.com/".to_owned()),
             ..Quirks::default()
         },
         Role::Slack => Quirks {

@@ -307,7 +307,7 @@ async fn understood(whom: As<'_>, expected: ErrorClass, http: &Transport<'_>) ->
         });
     }
     let token = RefreshToken::new("rt_MARK_unknown").map_err(|_| made_up())?;
-    let spend = Spend { token: &token, slot: &SlotName::main(), granted: &ScopeSet::default() };
+    let spend = Spend { token: &token, slot: &SlotName::main(), granted: &ScopeSet::default(), resource: None };
     let refused = exchange::refresh(whom, spend, http).await.err();
     Ok(refused.and_then(|refused| class(&refused.rejection)))
 }
