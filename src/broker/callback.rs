@@ -170,7 +170,7 @@ impl Broker {
             }),
             Err(error) => {
                 warn!(connect.id = %session.id, provider.id = %provider.id, "Cannot tell whose account came back: {error}");
-                self.revoke_pending(session, None, &grants).await;
+                self.return_unwanted(session, None, &grants).await;
                 Err(ConnectFailure::Identity)
             }
         }
@@ -184,7 +184,7 @@ impl Broker {
             info!(connect.id = %session.id, provider.id = %session.provider, "An account at {} waits to be confirmed", session.provider);
             return Ok(());
         }
-        self.revoke_pending(session, Some(&pending.account), &pending.grants).await;
+        self.return_unwanted(session, Some(&pending.account), &pending.grants).await;
         held?;
         Err(PageError::Used)
     }
