@@ -4,6 +4,7 @@ mod client_keys;
 pub mod paths;
 mod registry;
 pub mod secrets;
+mod tls;
 pub mod values;
 
 use std::collections::BTreeMap;

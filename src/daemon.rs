@@ -1,5 +1,6 @@
 //! The composition root and the life cycle: build everything, say that it is ready, run, drain, stop.
 
+mod reload;
 mod root_key;
 mod supervisor;
 
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use crate::daemon::reload::{Reloader, Reread};
 pub use crate::daemon::root_key::{RootKeyError, RootKeyFrom};
 
 use crate::api;
@@ -33,8 +35,8 @@ use crate::store::records::Installation;
 use crate::store::spool::{Spool, SpoolError};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
+use crate::tls::{Tls, TlsError, TlsFrom};
 use crate::web;
-use crate::web::tls::{Tls, TlsError, TlsFrom};
 
 /// How long work that must not be cut off may take when the daemon stops. The unit's `TimeoutStopSec` is longer.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(45);
@@ -124,7 +126,7 @@ pub struct Daemon {
     api: UnixListener,
     socket_file: Option<SocketFile>,
     pages: Vec<TcpListener>,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     settings: Running,
 }
 
@@ -163,7 +165,7 @@ impl Daemon {
         failpoint_async!("start.opened");
         let keyring = unlock(&store, &root).await?;
         tell_of_hold(&store).await?;
-        let tls = settings.tls.map(|from| Tls::open(from, Arc::new(SystemClock))).transpose()?;
+        let tls = settings.tls.map(|from| Tls::open(from, Arc::new(SystemClock))).transpose()?.map(Arc::new);
         let broker = Broker::new(Parts {
             registry: settings.registry,
             store: Arc::new(store),
@@ -187,6 +189,12 @@ impl Daemon {
     #[must_use]
     pub fn broker(&self) -> Arc<Broker> {
         Arc::clone(&self.broker)
+    }
+
+    /// What takes another configuration while it serves.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader { broker: Arc::clone(&self.broker), tls: self.tls.clone() }
     }
 
     /// Serves until `shutdown` is cancelled, then finishes what is under way and closes the store.
@@ -238,28 +246,6 @@ fn serve_api(
             shutdown.cancel();
         }
     })
-}
-
-/// Takes another set of providers while serving, and tells the service manager.
-pub fn reload<E: std::fmt::Display>(broker: &Arc<Broker>, read: impl FnOnce() -> Result<Registry, E>) {
-    supervisor::reloading();
-    match read() {
-        Ok(mut registry) => {
-            let providers = registry.providers.len();
-            let serving = broker.registry().web_url.clone();
-            if registry.web_url != serving {
-                warn!(web = %serving, "The pages stay at {serving}: another `web.url` needs a restart");
-                registry.web_url = serving;
-            }
-            broker.reload(registry);
-            info!(providers, "Took the new configuration");
-            supervisor::ready(&format!("Serving {providers} providers"));
-        }
-        Err(error) => {
-            error!("Keeping the old configuration: {error}");
-            supervisor::ready("Keeping the old configuration: the new one is wrong");
-        }
-    }
 }
 
 /// Opens the store, in a directory that nobody else can look into.

@@ -17,7 +17,7 @@
 //! L5  daemon  sandbox                         builds everything and runs it; a local provider that plays every quirk
 //! L4  api  web  jobs  config                  the socket API; the pages; the schedule; the operator's file
 //! L3  broker                                  the use cases
-//! L2  store  egress                           what survives a restart; the only way out
+//! L2  store  egress  tls                      what survives a restart; the only way out; what a listener shows
 //! L1  oauth  catalog  policy  seal  clock     logic on values; time and transport are handed in
 //! L0  model  telemetry  yaml  failpoint       the words; places where tests make things fail
 //! ```
@@ -56,5 +56,6 @@ pub mod sandbox;
 pub mod seal;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod web;
 pub mod yaml;

@@ -126,10 +126,15 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Option<Pending>>, StoreError>;
 
-    /// Wipes what a session held that ended without a connection: nothing more can be done about these grants at the provider.
-    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError>;
+    /// Keeps what came for a session that cannot hold it, because nobody knows whose account it is or because the session has
+    /// moved on or ended: it is to be given back, whatever becomes of the session. What the session holds stays as it is.
+    async fn keep_unwanted(&self, id: &ConnectId, grants: &[PendingGrant]) -> Result<(), StoreError>;
 
-    /// Sessions that ended without a connection and still hold something: giving it back has not been finished.
+    /// Wipes grants of a session that are to be given back: nothing more can be done about them at the provider.
+    async fn forget_pending(&self, id: &ConnectId, grants: &[PendingGrant]) -> Result<(), StoreError>;
+
+    /// What is to be given back and is not yet, by session: what is unwanted, and what a session held that ended without a
+    /// connection.
     async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError>;
 
     /// The sessions that have not ended and whose time is over.

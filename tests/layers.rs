@@ -19,7 +19,7 @@ use crate::source::{File, Named, first_word, line_of, sources, test_modules, wit
 const LAYERS: [&[&str]; 7] = [
     &["failpoint", "model", "telemetry", "yaml"],
     &["oauth", "catalog", "policy", "seal", "clock"],
-    &["store", "egress"],
+    &["store", "egress", "tls"],
     &["broker", "access"],
     &["api", "web", "jobs", "config"],
     &["daemon", "sandbox"],

@@ -1,6 +1,7 @@
 //! The browser comes back: the callback is checked, the code redeemed, the account found, and nothing served yet.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{error, info, warn};
 
@@ -119,6 +120,9 @@ impl Broker {
         let answer = match exchange::redeem(whom, redeem, &http).await {
             Ok(answer) => answer,
             Err(refused) => {
+                if refused.rejection.is_our_client() {
+                    self.lane(configured).distrust(Instant::now());
+                }
                 warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {refused}");
                 if let (Some(connection), Some(claims)) = (&session.reconnect, &refused.claims) {
                     self.keep_claims(connection, claims).await;
@@ -138,6 +142,7 @@ impl Broker {
         answer: TokenAnswer,
         sent_at: Timestamp,
     ) -> Result<Pending, ConnectFailure> {
+        self.lane(configured).vouch(Instant::now());
         let provider = &configured.provider;
         let http = self.egress.to(provider);
         let asked = identity::Asked { provider, client_id: &configured.client.id, nonce, now: self.clock.now() };
@@ -165,7 +170,7 @@ impl Broker {
             }),
             Err(error) => {
                 warn!(connect.id = %session.id, provider.id = %provider.id, "Cannot tell whose account came back: {error}");
-                self.revoke_pending(session, None, &grants).await;
+                self.return_unwanted(session, None, &grants).await;
                 Err(ConnectFailure::Identity)
             }
         }
@@ -179,7 +184,7 @@ impl Broker {
             info!(connect.id = %session.id, provider.id = %session.provider, "An account at {} waits to be confirmed", session.provider);
             return Ok(());
         }
-        self.revoke_pending(session, Some(&pending.account), &pending.grants).await;
+        self.return_unwanted(session, Some(&pending.account), &pending.grants).await;
         held?;
         Err(PageError::Used)
     }
@@ -197,6 +202,7 @@ pub(super) fn failure_of(rejection: &Rejection) -> ConnectFailure {
         Rejection::Ambiguous(_) | Rejection::Retry { .. } | Rejection::Unsent(_) => ConnectFailure::Provider,
         Rejection::Consent { .. } | Rejection::Restart { .. } => ConnectFailure::Restart,
         Rejection::Denied | Rejection::UserAction { .. } => ConnectFailure::Denied,
-        Rejection::Registration { .. } => ConnectFailure::Misconfigured,
+        // There is no grant yet that could be meant.
+        Rejection::ClientOrGrant { .. } | Rejection::Registration { .. } => ConnectFailure::Misconfigured,
     }
 }

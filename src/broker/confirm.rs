@@ -81,8 +81,7 @@ impl Broker {
             && is_superseded(&configured.provider, known, pending)
         {
             self.store.fail_session(&session.id, ConnectFailure::Cancelled, now).await?;
-            let slots: Vec<SlotName> = pending.grants.iter().map(|grant| grant.slot.clone()).collect();
-            self.store.forget_pending(&session.id, &slots).await?;
+            self.store.forget_pending(&session.id, &pending.grants).await?;
             self.sessions_changed();
             return Err(PageError::Used);
         }

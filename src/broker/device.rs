@@ -207,10 +207,10 @@ impl Broker {
 /// Why there is no device code, for whoever asked.
 fn not_given(rejection: &Rejection, now: Timestamp) -> BrokerError {
     match rejection {
-        Rejection::Registration { code } if code.as_str() == "invalid_client" => {
-            BrokerError::ProviderError { code: "invalid_client" }
+        _ if rejection.is_our_client() => BrokerError::ProviderError { code: "invalid_client" },
+        Rejection::ClientOrGrant { .. } | Rejection::Registration { .. } => {
+            BrokerError::ProviderError { code: "unauthorized_client" }
         }
-        Rejection::Registration { .. } => BrokerError::ProviderError { code: "unauthorized_client" },
         Rejection::Ambiguous("no answer in time") => BrokerError::ProviderTimeout,
         Rejection::Retry { after: Some(after) } => BrokerError::NoDeviceCode { retry_after: after.wait(now) },
         _ => BrokerError::NoDeviceCode { retry_after: Duration::from_secs(10) },

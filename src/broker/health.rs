@@ -8,7 +8,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::lane::{Trouble, Why};
 use crate::broker::registry::{Configured, Registry};
 use crate::broker::restore::administrator;
-use crate::broker::verdict::{REGISTRATION, SUSPECT, UNCONFIGURED};
+use crate::broker::verdict::{CLIENT_OR_GRANT, REGISTRATION, SUSPECT, UNCONFIGURED};
 use crate::model::caller::Caller;
 use crate::model::id::ProviderId;
 use crate::model::time::Timestamp;
@@ -107,7 +107,9 @@ impl Broker {
             self.incidents.recall(provider, Instant::now());
             self.incidents.release(provider, Instant::now());
         }
-        grants += self.store.retry(provider, REGISTRATION, self.clock.now()).await?;
+        for class in [CLIENT_OR_GRANT, REGISTRATION] {
+            grants += self.store.retry(provider, class, self.clock.now()).await?;
+        }
         self.cache.clear();
         tracing::warn!(caller = %caller.name, provider.id = %provider, grants,
             "{provider} was released: its rejections are believed, and what waited is tried now");
@@ -128,7 +130,7 @@ impl Broker {
 
     async fn retry_after_correction(&self, provider: &ProviderId) -> Result<(), StoreError> {
         let mut grants = 0;
-        for class in [REGISTRATION, UNCONFIGURED] {
+        for class in [CLIENT_OR_GRANT, REGISTRATION, UNCONFIGURED] {
             grants += self.store.retry(provider, class, self.clock.now()).await?;
         }
         if grants > 0 {

@@ -2,12 +2,14 @@
 //!
 //! A lane is shut for one of three reasons. *Broken*: the endpoint cannot be reached, so one probe at a time finds out when it
 //! can. *Throttled*: the provider asked for a pause, in `Retry-After` (RFC 9110 section 10.2.3) or with a bare 429. *Registration*:
-//! it refuses our client id or secret, which says nothing about any grant. Besides, a lane has a budget of refreshes per second
+//! it refuses our client id or secret, which says nothing about any grant; where it does not say whether it means the client or a
+//! grant, [`doubt`] finds out. Besides, a lane has a budget of refreshes per second
 //! and a number of places. Callers who wait now go before background work in both.
 //!
 //! Everything here is a value: the time is an argument, and a wait is an answer.
 
 mod breaker;
+pub mod doubt;
 pub mod early;
 mod gate;
 mod window;
@@ -20,8 +22,10 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use crate::broker::lane::breaker::Breaker;
+use crate::broker::lane::doubt::{Doubts, Meant};
 use crate::broker::lane::gate::Gate;
 use crate::broker::lane::window::Window;
+use crate::store::records::GrantKey;
 
 /// How many refreshes a second a lane takes where the definition does not say: nobody is slowed.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(1000).expect("it is not zero");
@@ -64,6 +68,8 @@ pub enum Outcome {
     Registration,
     /// Refused for now, and for how long if the provider said so.
     Throttled(Option<Duration>),
+    /// Our registration or one grant was refused: the provider works, and there is nothing else to learn from it.
+    Unclear,
     /// Not sent, no answer, or an answer that makes no sense.
     Unreachable,
 }
@@ -143,6 +149,7 @@ struct Inner {
     silent: Option<Silent>,
     registration: Gate,
     refused_in_a_row: u32,
+    doubts: Doubts,
     answered_at: Option<Instant>,
     throttled: Throttled,
     per_second: NonZeroU32,
@@ -165,6 +172,7 @@ impl Default for Inner {
             silent: None,
             registration: Gate::new(&REGISTRATION),
             refused_in_a_row: 0,
+            doubts: Doubts::default(),
             answered_at: None,
             throttled: Throttled::default(),
             per_second: PER_SECOND,
@@ -210,6 +218,19 @@ impl Lane {
         let mut inner = self.inner();
         inner.registration.open();
         inner.refused_in_a_row = 0;
+        inner.doubts.clear();
+    }
+
+    /// Our client was taken for something that is not sent on the lane: a code was redeemed.
+    pub fn vouch(&self, now: Instant) {
+        let mut inner = self.inner();
+        inner.doubts.vouch(now);
+        inner.registration.open();
+    }
+
+    /// Our client was refused in so many words when a code was redeemed. No grant can have been meant.
+    pub fn distrust(&self, now: Instant) {
+        self.inner().registration.shut(now);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -288,12 +309,13 @@ impl Inner {
                 self.answered_at = Some(now);
                 self.refused_in_a_row = 0;
                 self.throttled.answered(now);
+                self.doubts.vouch(now);
                 if probe.registration {
                     self.registration.open();
                 }
             }
             Outcome::Registration => self.refused(probe, now),
-            Outcome::Throttled(_) | Outcome::Unreachable => {
+            Outcome::Throttled(_) | Outcome::Unclear | Outcome::Unreachable => {
                 if let Outcome::Throttled(after) = outcome {
                     self.throttled.refused(after, now);
                 }
@@ -302,6 +324,21 @@ impl Inner {
                 }
             }
         }
+    }
+
+    fn doubt(&mut self, probe: Probe, grant: &GrantKey, all: usize, now: Instant) -> Meant {
+        let meant = self.doubts.refuse(grant, all, now);
+        if meant != Meant::Client {
+            self.note(probe, Outcome::Unclear, now);
+            return meant;
+        }
+        self.note(Probe { registration: false, ..probe }, Outcome::Unclear, now);
+        if probe.registration {
+            self.registration.shut_longer(now);
+        } else {
+            self.registration.shut(now);
+        }
+        meant
     }
 
     /// One grant that belongs to another client is refused like a wrong secret. While others are answered it must not stop them.
@@ -371,6 +408,19 @@ impl Place {
     pub fn note(&mut self, outcome: Outcome, now: Instant) {
         let probe = std::mem::take(&mut self.probe);
         self.lane.inner().note(probe, outcome, now);
+    }
+
+    /// As [`Place::note`] with [`Outcome::Answered`], when `grant` was renewed.
+    pub fn renewed(&mut self, grant: &GrantKey, now: Instant) {
+        self.note(Outcome::Answered, now);
+        self.lane.inner().doubts.renewed(grant);
+    }
+
+    /// As [`Place::note`], when the provider refused our client or `grant`, one of `all` that are renewed there, and did not say
+    /// which. Says whether it must be the grant.
+    pub fn doubt(&mut self, grant: &GrantKey, all: usize, now: Instant) -> bool {
+        let probe = std::mem::take(&mut self.probe);
+        self.lane.inner().doubt(probe, grant, all, now) == Meant::Grant
     }
 }
 

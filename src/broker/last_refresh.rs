@@ -85,7 +85,8 @@ impl Broker {
             // Neither token works any more: there is nothing left to take back.
             Rejection::Consent { .. } => Fate::Gone,
             Rejection::Ambiguous(_) => Fate::LostResponse,
-            Rejection::Denied
+            Rejection::ClientOrGrant { .. }
+            | Rejection::Denied
             | Rejection::Registration { .. }
             | Rejection::Restart { .. }
             | Rejection::UserAction { .. } => Fate::Refused,

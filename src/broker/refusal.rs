@@ -38,7 +38,7 @@ impl Broker {
         failpoint_async!("refresh.judged");
         let landed = Landed::Failed(match (&failure.state, rejection) {
             (State::NeedsReconnect(_), _) => NotRenewed::NeedsPerson,
-            (_, Rejection::Registration { .. }) => NotRenewed::Registration,
+            (_, Rejection::ClientOrGrant { .. } | Rejection::Registration { .. }) => NotRenewed::Registration,
             (_, Rejection::Ambiguous("no answer in time")) => NotRenewed::Timeout,
             _ => NotRenewed::Provider,
         });
@@ -125,6 +125,7 @@ pub(super) fn outcome(rejection: &Rejection, now: Timestamp) -> Outcome {
         Rejection::Consent { .. } | Rejection::Denied | Rejection::Restart { .. } | Rejection::UserAction { .. } => {
             Outcome::Answered
         }
+        Rejection::ClientOrGrant { .. } => Outcome::Unclear,
         Rejection::Registration { .. } => Outcome::Registration,
         Rejection::Retry { after } => Outcome::Throttled(after.map(|after| after.wait(now))),
     }
@@ -136,6 +137,10 @@ fn tell(run: &Run, refused: &Refused, failure: &Failure) {
     match &failure.state {
         State::NeedsReconnect(reason) => warn!(connection.id = %connection.id, provider.id = %connection.provider,
             reason = reason.as_str(), "`{}` at {} has to be connected again: {refused}", connection.account.name, connection.provider),
+        _ if matches!(refused.rejection, Rejection::ClientOrGrant { .. }) => error!(connection.id = %connection.id,
+            provider.id = %connection.provider,
+            "{} refuses our registration, or the grant is dead: check client id and secret of `{}`; if they are right, connect `{}` \
+             again: {refused}", configured.provider.name, connection.provider, connection.account.name),
         _ if matches!(refused.rejection, Rejection::Registration { .. }) => error!(connection.id = %connection.id,
             provider.id = %connection.provider,
             "{} refuses our registration: check client id and secret of `{}`: {refused}", configured.provider.name, connection.provider),

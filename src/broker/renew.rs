@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep_until;
 use tracing::{error, warn};
 
-use crate::broker::lane::{Outcome, Place, Priority, Wait, Why};
+use crate::broker::lane::{Place, Priority, Wait, Why, doubt};
 use crate::broker::quarantine::is_held;
 use crate::broker::refusal::outcome;
 use crate::broker::registry::Configured;
@@ -24,6 +24,7 @@ use crate::model::time::Moment;
 use crate::oauth::answer::SlotAnswer;
 use crate::oauth::exchange::{self, As, Spend};
 use crate::oauth::refused::Refused;
+use crate::oauth::rejection::Rejection;
 use crate::oauth::transport::EXCHANGE_DEADLINE;
 use crate::store::StoreError;
 use crate::store::records::{Armed, Grant, GrantKey, HELD, Lease};
@@ -196,14 +197,11 @@ impl Broker {
             }
         };
         failpoint_async!("refresh.opened");
-        let (intent, answer) = self.spend(&run, &token).await;
+        let (intent, mut answer) = self.spend(&run, &token).await;
         failpoint_async!("refresh.answered");
         // What failed here says nothing about the provider.
         if intent.as_ref().is_none_or(|intent| matches!(intent.armed, Ok(Armed::Yes { .. }))) {
-            let outcome = answer
-                .as_ref()
-                .map_or_else(|refused| outcome(&refused.rejection, self.clock.now()), |_| Outcome::Answered);
-            run.place.note(outcome, Instant::now());
+            answer = self.heard(&mut run, answer).await;
         }
         match (intent, answer) {
             (Some(Intent { armed: Ok(Armed::Yes { .. }), at }), Ok(answer)) => {
@@ -227,6 +225,24 @@ impl Broker {
             (None, Err(refused)) => self.not_renewed(run, &refused, false).await,
             (None, Ok(_)) => Landed::Failed(NotRenewed::Store),
         }
+    }
+
+    /// Tells the lane what came, and finds out who is meant by a refusal that may mean our client or this grant.
+    async fn heard(&self, run: &mut Run, answer: Result<SlotAnswer, Refused>) -> Result<SlotAnswer, Refused> {
+        let Err(mut refused) = answer else {
+            run.place.renewed(&run.key, Instant::now());
+            return answer;
+        };
+        let Rejection::ClientOrGrant { code } = &refused.rejection else {
+            run.place.note(outcome(&refused.rejection, self.clock.now()), Instant::now());
+            return Err(refused);
+        };
+        // If nobody can tell how many there are, there are enough not to take this one for all.
+        let all = self.store.serving(&run.connection.provider, doubt::SEVERAL).await.unwrap_or(doubt::SEVERAL);
+        if run.place.doubt(&run.key, all, Instant::now()) {
+            refused.rejection = Rejection::Consent { code: code.clone() };
+        }
+        Err(refused)
     }
 
     /// Dials, notes the intent while the connection is held, and sends. There is no intent if there was no connection, and

@@ -7,12 +7,26 @@ use crate::broker::registry::Configured;
 use crate::broker::revocation::Fate;
 use crate::broker::vault::Owner;
 use crate::model::connection::Account;
-use crate::model::id::SlotName;
 use crate::model::session::ConnectSession;
 use crate::store::StoreError;
 use crate::store::records::PendingGrant;
 
 impl Broker {
+    /// Gives back what came for a session that cannot hold it. It is kept before the provider is asked, so that it is tried again
+    /// until it is done, by the schedule and after a restart.
+    pub(super) async fn return_unwanted(
+        &self,
+        session: &ConnectSession,
+        account: Option<&Account>,
+        grants: &[PendingGrant],
+    ) {
+        if let Err(error) = self.store.keep_unwanted(&session.id, grants).await {
+            warn!(connect.id = %session.id, provider.id = %session.provider, %error,
+                "What {} gave was not wanted and cannot be kept: it is given back now or never", session.provider);
+        }
+        self.revoke_pending(session, account, grants).await;
+    }
+
     /// Gives back what nobody confirmed, and wipes what need not be tried again. `account` is the one that came back, as far as
     /// it is known.
     ///
@@ -32,7 +46,7 @@ impl Broker {
             }
             _ => false,
         };
-        let mut done: Vec<SlotName> = Vec::new();
+        let mut done: Vec<PendingGrant> = Vec::new();
         for grant in grants {
             if is_needed {
                 info!(connect.id = %session.id, provider.id = %session.provider,
@@ -40,7 +54,7 @@ impl Broker {
             } else if !self.is_returned(session, configured.map(AsRef::as_ref), grant).await {
                 continue;
             }
-            done.push(grant.slot.clone());
+            done.push(grant.clone());
         }
         if let Err(error) = self.store.forget_pending(&session.id, &done).await {
             warn!(connect.id = %session.id, %error, "Could not wipe what was not wanted; trying again later");

@@ -56,6 +56,7 @@ pub fn judge(rules: &RefreshRules, rejection: &Rejection, attempt: Attempt) -> F
         Rejection::Ambiguous(_) => {
             Failure { uncertain: true, ..retry("ambiguous", backoff_after_loss(rules, attempt)) }
         }
+        Rejection::ClientOrGrant { .. } => retry(CLIENT_OR_GRANT, REGISTRATION_PAUSE.max(backoff(attempt))),
         Rejection::Consent { .. } | Rejection::Denied | Rejection::Restart { .. } => refused(rules, attempt),
         Rejection::Registration { .. } => retry(REGISTRATION, REGISTRATION_PAUSE),
         Rejection::Retry { after } => {
@@ -97,6 +98,8 @@ fn end(class: &'static str, reason: ReconnectReason, attempt: Attempt) -> Failur
 
 /// The class of a connection whose rejection came together with too many others.
 pub const SUSPECT: &str = "suspect_incident";
+/// The class of a grant that was not renewed because the provider refuses our registration or this grant, and nobody knows which.
+pub const CLIENT_OR_GRANT: &str = "client_or_grant";
 /// The class of a grant that was not renewed because the provider refuses our registration.
 pub const REGISTRATION: &str = "registration";
 /// The class of a grant whose provider is not configured.
@@ -161,9 +164,10 @@ mod tests {
         Rejection::Consent { code: Code::read("invalid_grant") }
     }
 
-    fn every_other() -> [Rejection; 4] {
+    fn every_other() -> [Rejection; 5] {
         [
             Rejection::Ambiguous("x"),
+            Rejection::ClientOrGrant { code: Code::read("x") },
             Rejection::Registration { code: Code::read("x") },
             Rejection::Retry { after: None },
             Rejection::Unsent("x"),

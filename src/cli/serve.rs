@@ -1,10 +1,8 @@
 //! `grantd serve`: load the configuration and run the daemon.
 
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use listenfd::ListenFd;
 use rustix::fs::Mode;
@@ -16,17 +14,16 @@ use tracing::{info, warn};
 
 use crate::api::listener::Placement;
 use crate::api::serve::Limits;
-use crate::broker::Broker;
 use crate::broker::registry::Registry;
 use crate::catalog::Catalog;
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::provider::Context;
 use crate::config::paths::{self, Paths, Scope};
 use crate::config::{Config, JobsConfig, LogFormat, LogLevel, secrets};
-use crate::daemon::{self, Daemon, RootKeyFrom, Settings, Socket, StartError};
+use crate::daemon::{Daemon, Reloader, Reread, RootKeyFrom, Settings, Socket, StartError};
 use crate::jobs::{JobsError, Timetable};
 use crate::telemetry::{self, Format};
-use crate::web::tls::{self, TlsError, TlsFrom};
+use crate::tls::TlsFrom;
 
 /// Run the daemon
 ///
@@ -61,13 +58,13 @@ pub async fn run(args: ServeArgs, mut inherited: ListenFd) -> Result<ExitCode, C
     let mut signals = Signals::listen()?;
     let daemon = Daemon::build(settings).await.map_err(start_error)?;
     info!(socket = %socket.display(), store = %store.display(), config = %paths.config.display(), "Starting");
-    let broker = daemon.broker();
+    let reloader = daemon.reloader();
     let shutdown = CancellationToken::new();
     let mut running = tokio::spawn(daemon.run(shutdown.clone()));
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
-                Asked::Reload => reload(&broker, &paths),
+                Asked::Reload => reload(&reloader, &paths),
                 Asked::Stop => shutdown.cancel(),
             },
             ended = &mut running => {
@@ -108,36 +105,11 @@ pub fn settings(
     })
 }
 
-/// The longest certificate chain, in bytes.
-const CERTIFICATE_MAX: u64 = 64 * 1024;
-
-/// What the pages are served with, if their address is https. A certificate of the operator's is read and checked here.
+/// What the pages are served with; a certificate of grantd's own is beside the database.
 fn tls(config: &Config, paths: &Paths) -> Result<Option<TlsFrom>, CliError> {
-    let wrong = |member: &str, message: String| {
-        let error = config.error(&["web".into(), "tls".into(), member.into()], message);
-        CliError::new(ExitCode::Configuration, error.to_string())
-    };
-    let https = config.web.url.as_url().scheme() == "https";
-    let Some(given) = &config.web.tls else {
-        let directory = store_path(config, paths).parent().map(Path::to_owned).unwrap_or_default();
-        return Ok(https.then_some(TlsFrom::Own(directory)));
-    };
-    if !https {
-        let message = "expected `url` with https beside it, such as `https://localhost:8717`";
-        let error = config.error(&["web".into(), "tls".into()], message);
-        return Err(CliError::new(ExitCode::Configuration, error.to_string()));
-    }
-    let file = given.certificate.file.as_path();
-    let named = |problem: String| wrong("certificate", format!("the file {} {problem}", file.display()));
-    let mut certificate = Vec::new();
-    let read = fs::File::open(file).and_then(|opened| opened.take(CERTIFICATE_MAX).read_to_end(&mut certificate));
-    read.map_err(|error| named(format!("cannot be read: {error}")))?;
-    let key =
-        secrets::read(&given.key, paths.credentials.as_deref()).map_err(|error| wrong("key", error.to_string()))?;
-    tls::given(&certificate, &key).map(Some).map_err(|error| match error {
-        TlsError::Certificate(_) => named(error.to_string()),
-        _ => wrong("key", format!("{} {error}", given.key)),
-    })
+    let directory = store_path(config, paths).parent().map(Path::to_owned).unwrap_or_default();
+    let tls = config.tls(paths.credentials.as_deref(), &directory);
+    tls.map_err(|error| CliError::new(ExitCode::Configuration, error.to_string()))
 }
 
 fn store_path<'c>(config: &'c Config, paths: &'c Paths) -> &'c Path {
@@ -220,11 +192,11 @@ fn registry(config: &Config, catalog: &Catalog, paths: &Paths) -> Result<Registr
     Ok(registry)
 }
 
-fn reload(broker: &Arc<Broker>, paths: &Paths) {
-    daemon::reload(broker, || {
+fn reload(reloader: &Reloader, paths: &Paths) {
+    reloader.reload(|| {
         let config = read(paths)?;
         let catalog = catalog(&config, paths)?;
-        registry(&config, &catalog, paths)
+        Ok::<_, CliError>(Reread { registry: registry(&config, &catalog, paths)?, tls: tls(&config, paths) })
     });
 }
 

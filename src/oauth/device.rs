@@ -146,13 +146,14 @@ fn understood(provider: &Provider, response: &HttpResponse) -> Polled {
             let interval = body.get("interval").and_then(answer::lifetime);
             Polled::SlowDown { interval: interval.map(believed) }
         }
-        Some(ErrorClass::Misconfigured | ErrorClass::Transient | ErrorClass::UserAction) | None => {
-            match classify(provider, &refusal) {
-                Rejection::Retry { after } => Polled::Later { after },
-                Rejection::Ambiguous(why) => Polled::Unanswered(why),
-                rejection => Polled::Refused(rejection),
-            }
-        }
+        Some(
+            ErrorClass::ClientOrGrant | ErrorClass::Misconfigured | ErrorClass::Transient | ErrorClass::UserAction,
+        )
+        | None => match classify(provider, &refusal) {
+            Rejection::Retry { after } => Polled::Later { after },
+            Rejection::Ambiguous(why) => Polled::Unanswered(why),
+            rejection => Polled::Refused(rejection),
+        },
     }
 }
 

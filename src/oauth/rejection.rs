@@ -13,6 +13,12 @@ pub enum Rejection {
     /// It cannot be told whether the provider did what was asked: no answer, or one that makes no sense.
     #[error("the outcome is unknown: {0}")]
     Ambiguous(&'static str),
+    /// Our registration is wrong or the grant is gone, and the provider does not say which: what it says of other grants tells.
+    #[error("our registration or the grant is refused ({code})")]
+    ClientOrGrant {
+        /// The provider's code, if it is one we know.
+        code: Code,
+    },
     /// The grant or the code is gone: a person has to consent again.
     #[error("the grant is gone ({code})")]
     Consent {
@@ -49,6 +55,15 @@ pub enum Rejection {
         /// The provider's code, if it is one we know.
         code: Code,
     },
+}
+
+impl Rejection {
+    /// Whether the provider does not know our client or its secret, in the words of RFC 6749 section 5.2. Other mistakes in our
+    /// registration may be of one request.
+    #[must_use]
+    pub fn is_our_client(&self) -> bool {
+        matches!(self, Self::Registration { code } if code.as_str() == "invalid_client")
+    }
 }
 
 /// A provider's error code that is safe to show: letters, digits and `_.-`, at most 64 of them. Anything else is `other`.
@@ -107,6 +122,7 @@ pub fn classify(provider: &Provider, refusal: &Refusal<'_>) -> Rejection {
     let class = class_of(provider, refusal);
     let code = Code::read(refusal.sub.or(refusal.code).unwrap_or("none"));
     match class {
+        Some(ErrorClass::ClientOrGrant) => Rejection::ClientOrGrant { code },
         Some(ErrorClass::Denied) => Rejection::Denied,
         Some(ErrorClass::Misconfigured) => Rejection::Registration { code },
         Some(ErrorClass::Reauth) => Rejection::Consent { code },
@@ -221,6 +237,12 @@ mod tests {
             class: ErrorClass::Reauth,
         }];
         assert!(matches!(sorted(&provider, 200, Some("bad_refresh_token"), None), Rejection::Consent { .. }));
+        provider.errors[0].class = ErrorClass::ClientOrGrant;
+        let doubtful = Rejection::ClientOrGrant { code: Code::read("bad_refresh_token") };
+        assert_eq!(sorted(&provider, 401, Some("bad_refresh_token"), None), doubtful);
+        assert!(!doubtful.is_our_client());
+        assert!(sorted(&provider, 401, Some("invalid_client"), None).is_our_client());
+        assert!(!sorted(&provider, 400, Some("invalid_request"), None).is_our_client(), "it may be of one request");
     }
 
     #[test]

@@ -46,6 +46,7 @@ conformance! {
     sessions::only_open_sessions_of_the_subject_count,
     sessions::an_opened_session_awaits_confirmation_once,
     sessions::a_failed_session_gives_back_what_it_held_once,
+    sessions::what_a_session_cannot_hold_is_kept_until_it_is_given_back,
     sessions::every_failure_is_kept_as_it_is,
     sessions::overdue_sessions_are_found_and_ended_ones_pruned,
     sessions::an_opening_can_be_looked_at_without_being_taken,

@@ -214,14 +214,21 @@ impl Store for MemoryStore {
         let held = content.session(id).filter(|held| held.ended_at.is_none());
         Ok(held.map(|held| {
             let pending = held.end(Progress::Failed(failure), now);
-            held.unreturned = pending.iter().flat_map(|pending| pending.grants.clone()).collect();
+            held.unreturned.extend(pending.iter().flat_map(|pending| pending.grants.clone()));
             pending
         }))
     }
 
-    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError> {
+    async fn keep_unwanted(&self, id: &ConnectId, grants: &[PendingGrant]) -> Result<(), StoreError> {
+        let mut content = self.content()?;
+        let held = content.session(id).ok_or_else(|| StoreError::Damaged("no session of this name is there".into()))?;
+        held.unreturned.extend(grants.iter().cloned());
+        Ok(())
+    }
+
+    async fn forget_pending(&self, id: &ConnectId, grants: &[PendingGrant]) -> Result<(), StoreError> {
         if let Some(held) = self.content()?.session(id) {
-            held.unreturned.retain(|grant| !slots.contains(&grant.slot));
+            held.unreturned.retain(|kept| !grants.iter().any(|grant| grant.is_same(kept)));
         }
         Ok(())
     }

@@ -82,6 +82,14 @@ pub struct PendingGrant {
     pub refresh_expires_at: Option<Timestamp>,
 }
 
+impl PendingGrant {
+    /// Whether it is the same one: nothing is sealed twice alike.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.slot == other.slot && self.access.as_bytes() == other.access.as_bytes()
+    }
+}
+
 /// A connection that a person has confirmed.
 #[derive(Clone, Debug)]
 pub struct ConfirmedConnection {

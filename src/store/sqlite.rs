@@ -275,9 +275,14 @@ impl Store for SqliteStore {
         self.write(move |db| sessions::fail(db, &id, failure, now)).await
     }
 
-    async fn forget_pending(&self, id: &ConnectId, slots: &[SlotName]) -> Result<(), StoreError> {
-        let (id, slots) = (id.clone(), slots.to_vec());
-        self.write(move |db| sessions::forget_pending(db, &id, &slots)).await
+    async fn keep_unwanted(&self, id: &ConnectId, grants: &[PendingGrant]) -> Result<(), StoreError> {
+        let (id, grants) = (id.clone(), grants.to_vec());
+        self.write(move |db| sessions::keep_unwanted(db, &id, &grants)).await
+    }
+
+    async fn forget_pending(&self, id: &ConnectId, grants: &[PendingGrant]) -> Result<(), StoreError> {
+        let (id, grants) = (id.clone(), grants.to_vec());
+        self.write(move |db| sessions::forget_pending(db, &id, &grants)).await
     }
 
     async fn unreturned(&self) -> Result<Vec<(ConnectSession, Vec<PendingGrant>)>, StoreError> {

@@ -12,11 +12,12 @@ use tokio_util::task::TaskTracker;
 use url::{Host, Url};
 
 use crate::broker::Broker;
+use crate::tls::Tls;
 use crate::web::conversation::{self, Patience};
 use crate::web::gate::{Site, is_loopback};
 use crate::web::handler::{Connection, Handler};
+use crate::web::handshake;
 use crate::web::service::{Gate, routes};
-use crate::web::tls::Tls;
 
 /// How many connections are served at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -82,7 +83,7 @@ pub async fn serve(
     listeners: Vec<TcpListener>,
     broker: Arc<Broker>,
     web_url: Url,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) {
     let site = Site::of(&web_url);
@@ -108,7 +109,7 @@ pub async fn serve(
 struct Server {
     site: Arc<Site>,
     handler: Arc<Handler>,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
     connections: TaskTracker,
     shutdown: CancellationToken,
@@ -154,7 +155,7 @@ impl Server {
             return conversation::hold(stream, gate, Patience::USUAL, &self.shutdown).await;
         };
         let shaken = tokio::select! {
-            shaken = tls.accept(stream, self.site.origin()) => shaken,
+            shaken = handshake::accept(tls, stream, self.site.origin(), handshake::DEADLINE) => shaken,
             () = self.shutdown.cancelled() => None,
         };
         if let Some(stream) = shaken {

@@ -125,6 +125,7 @@ fn refusal(refused: &Refused) -> Value {
     assert!(!printed.contains("MARK"), "a refusal repeats no text of the provider: {printed}");
     let mut found = match &refused.rejection {
         Rejection::Ambiguous(_) => json!({"class": "ambiguous"}),
+        Rejection::ClientOrGrant { code } => json!({"class": "client_or_grant", "code": code.as_str()}),
         Rejection::Consent { code } => json!({"class": "reauth", "code": code.as_str()}),
         Rejection::Denied => json!({"class": "denied"}),
         Rejection::Registration { code } => json!({"class": "misconfigured", "code": code.as_str()}),

@@ -1,6 +1,7 @@
 //! The guards: one rejection, one provider that is down and one wrong secret cost nobody a connection, and none of them
 //! makes the daemon knock without end.
 
+mod doubt;
 mod patience;
 mod registration;
 mod rejections;

@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use grantd::sandbox::Options;
 use grantd::sandbox::browser::Browser;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::json;
 
 use crate::support::journey::{assert_says, param};
 use crate::support::raw::to_port;
-use crate::support::{Daemon, Home, Launch, World};
+use crate::support::{Daemon, Home, Launch, World, eventually};
 
 const CERTIFICATE: &str = "state/web-certificate.pem";
 const KEY: &str = "state/web-key.pem";
@@ -142,4 +143,116 @@ async fn a_certificate_without_https_is_a_mistake() {
     let ended = Daemon::refused(&home, &Launch::default());
     assert_eq!(ended.code, 78, "{ended:?}");
     assert!(ended.err.contains("expected `url` with https beside it"), "{ended:?}");
+}
+
+/// A certificate and its key as an operator brings them, which ends with this year.
+fn issued(ends: i32) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(ends, 12, 31);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+fn put(home: &Home, (certificate, key): &(String, String)) {
+    home.write("config/web.pem", certificate);
+    home.write("config/web.key", key);
+}
+
+/// A world whose pages are served with this certificate of the operator's.
+async fn serving(pair: &(String, String)) -> World {
+    World::arranged(Options::default(), |home, _| {
+        put(home, pair);
+        https(home, &tls(home, "config/web.pem", "config/web.key"));
+    })
+    .await
+}
+
+/// Reloads, and waits until the log has one more line with this in it. Returns that line.
+async fn reload(world: &World, telling: &str) -> String {
+    let lines =
+        || world.daemon.log().lines().filter(|line| line.contains(telling)).map(str::to_owned).collect::<Vec<_>>();
+    let before = lines().len();
+    world.daemon.signal("HUP");
+    eventually("the reload is told", async || lines().len() > before).await;
+    lines().pop().unwrap()
+}
+
+/// Whether a browser that has not been here gets a page, if it trusts this certificate and no other.
+async fn is_shown(world: &World, (certificate, _): &(String, String)) -> bool {
+    let home = format!("https://localhost:{}/", world.daemon.home.port).parse().unwrap();
+    Browser::trusting(certificate.as_bytes()).unwrap().open(&home).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_reload_shows_the_new_certificate_to_new_connections_and_open_ones_go_on() {
+    let (old, new) = (issued(2999), issued(2999));
+    let world = serving(&old).await;
+    let browser = Browser::trusting(old.0.as_bytes()).unwrap();
+    let page = format!("https://localhost:{}/", world.daemon.home.port).parse().unwrap();
+    browser.open(&page).await.unwrap();
+    put(&world.daemon.home, &new);
+    assert!(is_shown(&world, &old).await, "files alone change nothing");
+
+    reload(&world, "Took another certificate").await;
+    browser.open(&page).await.expect("its connection is open still");
+    assert!(!is_shown(&world, &old).await && is_shown(&world, &new).await);
+    connect(&world, "config/web.pem").await;
+
+    let with = tls(&world.daemon.home, "config/web.pem", "config/web.key");
+    world.daemon.home.edit("config/grantd.yaml", |text| text.replace(&with, ""));
+    reload(&world, "with a certificate of grantd's own").await;
+    assert!(!is_shown(&world, &new).await);
+    connect(&world, CERTIFICATE).await;
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_old_certificate_if_the_new_one_is_no_good_and_takes_the_providers() {
+    let (old, other) = (issued(2999), issued(2999));
+    let world = serving(&old).await;
+    let home = &world.daemon.home;
+    let ended = issued(2024);
+    let unreadable = |below: &str| fs::set_permissions(home.file(below), fs::Permissions::from_mode(0o666)).unwrap();
+    for (number, (certificate, key, expected)) in [
+        (old.0.as_str(), other.1.as_str(), "config/web.key is not the key of the certificate (at web.tls.key)"),
+        (&old.0, "nothing", "config/web.key holds no private key in PEM form"),
+        ("nothing", &old.1, "config/web.pem holds no certificate in PEM form"),
+        (&old.0[..old.0.len() / 2], &old.1, "config/web.pem holds no certificate in PEM form"),
+        (&ended.0, &ended.1, "config/web.pem ended at 2024-12-31 00:00:00 UTC"),
+        (&other.0, "WIDE", "config/web.key has the mode 0666"),
+        ("GONE", &other.1, "config/web.pem cannot be read: "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        home.write("config/web.pem", certificate);
+        home.write("config/web.key", key);
+        match (certificate, key) {
+            ("GONE", _) => fs::remove_file(home.file("config/web.pem")).unwrap(),
+            (_, "WIDE") => unreadable("config/web.key"),
+            _ => {}
+        }
+        let line = format!("  other-{number}: {{definition: sandbox, {}}}\n", home.client());
+        home.edit("config/grantd.yaml", |text| text + &line);
+        let told = reload(&world, "Keeping the old certificate of the pages").await;
+        assert!(told.contains(expected) && told.contains(&*home.path().to_string_lossy()), "{told}");
+        assert!(!told.contains("BEGIN"), "{told}");
+        assert!(is_shown(&world, &old).await, "{told}");
+        let providers = world.daemon.get("/v1/providers").await.json["providers"].as_array().unwrap().len();
+        assert_eq!(providers, number + 2, "{told}");
+    }
+    put(home, &other);
+    reload(&world, "Took another certificate").await;
+    assert!(is_shown(&world, &other).await && !is_shown(&world, &old).await);
+}
+
+#[tokio::test]
+async fn a_daemon_whose_certificate_has_ended_serves_tokens_and_takes_the_next_one() {
+    let (ended, next) = (issued(2024), issued(2999));
+    let world = serving(&ended).await;
+    assert!(world.daemon.log().contains("Showing a certificate that no browser accepts"), "{}", world.daemon.log());
+    assert_eq!(world.daemon.token(json!({})).await.text("error"), "connection_required");
+    put(&world.daemon.home, &next);
+    reload(&world, "Took another certificate").await;
+    assert!(is_shown(&world, &next).await);
 }

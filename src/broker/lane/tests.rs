@@ -1,6 +1,7 @@
 //! The rules of a lane, in simulated time.
 
 use super::*;
+use crate::model::id::{ConnectionId, SlotName};
 
 fn lane(per_second: Option<u32>) -> Arc<Lane> {
     let endpoint = Url::parse("https://as.example/token").unwrap();
@@ -160,6 +161,62 @@ fn one_grant_of_another_client_does_not_stop_the_others() {
     }
     send(&lane, Outcome::Registration, now);
     assert_eq!(shut(&lane, now), Some((60, Why::Registration)), "three in a row");
+}
+
+fn grants<const N: usize>() -> [GrantKey; N] {
+    std::array::from_fn(|_| GrantKey { connection: ConnectionId::random(), slot: SlotName::main() })
+}
+
+/// Sends for a grant, one of many, and is refused for our client or for it. Says whether it is for it.
+fn doubt(lane: &Arc<Lane>, grant: &GrantKey, now: Instant) -> bool {
+    lane.admit(Priority::Caller, now).unwrap().doubt(grant, 100, now)
+}
+
+#[test]
+fn a_grant_that_may_be_dead_does_not_stop_the_others_and_they_show_that_it_is() {
+    let (lane, start, [dead, living]) = (lane(None), Instant::now(), grants());
+    for at in 0..10 {
+        assert!(!doubt(&lane, &dead, start + seconds(at)));
+        assert_eq!(shut(&lane, start + seconds(at)), None, "however often");
+    }
+    lane.admit(Priority::Caller, start + seconds(20)).unwrap().renewed(&living, start + seconds(20));
+    assert!(doubt(&lane, &dead, start + seconds(30)));
+    assert_eq!((shut(&lane, start + seconds(30)), lane.trouble(start + seconds(30))), (None, None));
+}
+
+#[test]
+fn several_grants_that_are_refused_with_our_client_stop_the_lane_and_one_that_is_renewed_opens_it() {
+    let (lane, start, grants) = (lane(None), Instant::now(), grants::<4>());
+    for grant in &grants[..3] {
+        assert!(!doubt(&lane, grant, start));
+    }
+    assert_eq!(shut(&lane, start), Some((60, Why::Registration)));
+    let now = start + seconds(60);
+    assert!(!doubt(&lane, &grants[0], now));
+    assert_eq!(shut(&lane, now), Some((120, Why::Registration)), "the probe was refused too");
+
+    let now = now + seconds(120);
+    lane.admit(Priority::Caller, now).unwrap().renewed(&grants[3], now);
+    assert_eq!(shut(&lane, now), None);
+    for grant in &grants[..3] {
+        assert!(doubt(&lane, grant, now + seconds(1)) || *grant == grants[2], "the third in a row is doubtful again");
+    }
+}
+
+#[test]
+fn a_code_shows_what_is_true_of_our_client() {
+    let (lane, now, [dead]) = (lane(None), Instant::now(), grants());
+    lane.distrust(now);
+    assert_eq!(shut(&lane, now), Some((60, Why::Registration)));
+    assert!(!doubt(&lane, &dead, now + seconds(60)));
+    assert_eq!(
+        shut(&lane, now + seconds(60)),
+        None,
+        "a probe that may mean a grant tells nothing, and the next one may go"
+    );
+    lane.vouch(now + seconds(61));
+    assert_eq!(lane.trouble(now + seconds(61)), None);
+    assert!(doubt(&lane, &dead, now + seconds(62)));
 }
 
 #[test]

@@ -325,6 +325,8 @@ pub struct ErrorRule {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
+    /// Our registration is wrong or the grant is gone, and the provider does not say which.
+    ClientOrGrant,
     /// The person said no.
     Denied,
     /// Our registration is wrong: an operator has to act.

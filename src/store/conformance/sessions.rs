@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::Any;
-use super::fixtures::{NOW, account, alice, bob, later, opening, pending, scopes, session, waiting};
-use crate::model::id::{ConnectId, ConnectionId};
+use super::fixtures::{
+    NOW, account, alice, bob, connection, content, later, opening, pending, scopes, session, waiting,
+};
+use crate::model::id::{ConnectId, ConnectionId, SlotName};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
+use crate::store::records::{Confirmed, ConfirmedConnection};
 
 pub(super) async fn a_session_is_kept_as_it_was_made(store: Any) {
     let mut made = session(&alice());
@@ -151,7 +154,9 @@ pub(super) async fn a_failed_session_gives_back_what_it_held_once(store: Any) {
         async move { store.fail_session(&id, ConnectFailure::Denied, NOW).await.unwrap() }
     };
     assert!(matches!(fail(plain.id.clone()).await, Some(None)));
-    assert_eq!(fail(holding.id.clone()).await.unwrap().unwrap().grants.len(), 2);
+    let held = fail(holding.id.clone()).await.unwrap().unwrap().grants;
+    assert_eq!(held.len(), 2);
+    let of = |slot: &str| held.iter().filter(|grant| grant.slot.as_str() == slot).cloned().collect::<Vec<_>>();
     assert!(fail(holding.id.clone()).await.is_none(), "ended before");
     assert!(fail(ConnectId::random()).await.is_none(), "not there");
     assert!(store.pending(&holding.id).await.unwrap().is_none());
@@ -161,12 +166,60 @@ pub(super) async fn a_failed_session_gives_back_what_it_held_once(store: Any) {
         unreturned.into_iter().map(|(session, grants)| (session.id, grants.len())).collect::<Vec<_>>()
     };
     assert_eq!(left().await, [(holding.id.clone(), 2)]);
-    store.forget_pending(&holding.id, &["bot".parse().unwrap()]).await.unwrap();
+    store.forget_pending(&holding.id, &of("bot")).await.unwrap();
     assert_eq!(left().await, [(holding.id.clone(), 1)]);
     assert_eq!(store.prune_sessions(later(1)).await.unwrap(), 1, "not the one that holds something");
-    store.forget_pending(&holding.id, &["user".parse().unwrap()]).await.unwrap();
+    store.forget_pending(&holding.id, &of("user")).await.unwrap();
     assert_eq!(left().await, []);
     assert_eq!(store.session(&holding.id).await.unwrap().unwrap().progress, Progress::Failed(ConnectFailure::Denied));
+}
+
+pub(super) async fn what_a_session_cannot_hold_is_kept_until_it_is_given_back(store: Any) {
+    let (failing, waits) = (session(&alice()), session(&alice()));
+    store.put_session(&failing).await.unwrap();
+    waiting(store.as_ref(), &waits, "583231").await;
+    let [first, second] = ["1", "2"].map(|id| pending(id).grants);
+    let left = async |id: &ConnectId| {
+        let unreturned = store.unreturned().await.unwrap();
+        let found = unreturned.into_iter().find(|(session, _)| session.id == *id);
+        found.map(|(_, grants)| grants).unwrap_or_default()
+    };
+    assert!(left(&waits.id).await.is_empty(), "what waits for a person is not given back");
+    assert!(store.keep_unwanted(&ConnectId::random(), &first).await.is_err(), "not there");
+
+    // Of a session that has not ended, beside what it holds itself, and twice the same slot.
+    for grants in [&first, &second] {
+        store.keep_unwanted(&waits.id, grants).await.unwrap();
+    }
+    assert_eq!(left(&waits.id).await.len(), 4);
+    assert_eq!(store.pending(&waits.id).await.unwrap().unwrap().grants.len(), 2);
+    store.forget_pending(&waits.id, &store.pending(&waits.id).await.unwrap().unwrap().grants).await.unwrap();
+    assert_eq!(store.pending(&waits.id).await.unwrap().unwrap().grants.len(), 2, "a person may still want it");
+    store.forget_pending(&waits.id, &first).await.unwrap();
+    let rest = left(&waits.id).await;
+    assert!(rest.len() == 2 && rest.iter().all(|kept| second.iter().any(|grant| grant.is_same(kept))));
+
+    // It is still there when the session has become a connection, and when it has failed.
+    let confirmed = ConfirmedConnection {
+        session: waits.id.clone(),
+        connection: connection(&alice(), "github", "583231"),
+        replaces: None,
+        grants: vec![(SlotName::main(), content(None))],
+    };
+    assert!(matches!(store.confirm(&confirmed, NOW).await.unwrap(), Confirmed::Yes));
+    assert_eq!(left(&waits.id).await.len(), 2);
+    assert_eq!(store.prune_sessions(later(1)).await.unwrap(), 0, "not while it holds something");
+    store.forget_pending(&waits.id, &second).await.unwrap();
+    assert_eq!(store.prune_sessions(later(1)).await.unwrap(), 1);
+
+    store.keep_unwanted(&failing.id, &first).await.unwrap();
+    store.fail_session(&failing.id, ConnectFailure::Identity, NOW).await.unwrap();
+    store.keep_unwanted(&failing.id, &second).await.unwrap();
+    assert_eq!(left(&failing.id).await.len(), 4);
+    for grants in [&first, &second] {
+        store.forget_pending(&failing.id, grants).await.unwrap();
+    }
+    assert!(store.unreturned().await.unwrap().is_empty());
 }
 
 pub(super) async fn every_failure_is_kept_as_it_is(store: Any) {

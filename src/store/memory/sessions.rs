@@ -13,7 +13,7 @@ pub(super) struct Session {
     pub(super) opening: Option<Opening>,
     pub(super) device: Option<DeviceOpening>,
     pub(super) pending: Option<Pending>,
-    /// What is still to be given back after it has ended.
+    /// What is still to be given back.
     pub(super) unreturned: Vec<PendingGrant>,
     pub(super) ended_at: Option<Timestamp>,
 }

@@ -80,8 +80,12 @@ CREATE TABLE pending_grants (
     issued_at          INTEGER NOT NULL,
     expires_at         INTEGER,
     refresh_expires_at INTEGER,
-    PRIMARY KEY (session, slot)
+    -- 1 if it came for a session that cannot hold it: it is to be given back, however the session ends.
+    unwanted           INTEGER NOT NULL
 ) STRICT;
+
+CREATE UNIQUE INDEX pending_grants_held ON pending_grants (session, slot) WHERE unwanted = 0;
+CREATE INDEX pending_grants_by_session ON pending_grants (session);
 
 CREATE TABLE connections (
     id           TEXT PRIMARY KEY,

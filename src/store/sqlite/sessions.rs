@@ -3,7 +3,7 @@
 use rusqlite::{Connection as Sqlite, named_params, params};
 
 use crate::model::connection::Connection;
-use crate::model::id::{ConnectId, SlotName};
+use crate::model::id::ConnectId;
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
@@ -137,7 +137,7 @@ pub(super) fn await_confirmation(db: &Sqlite, id: &ConnectId, pending: &Pending,
     }
     drop_opening(db, id)?;
     devices::drop_opening(db, id)?;
-    pending.grants.iter().try_for_each(|grant| put_pending_grant(db, id, grant))?;
+    pending.grants.iter().try_for_each(|grant| put_pending_grant(db, id, grant, false))?;
     Ok(true)
 }
 
@@ -149,7 +149,7 @@ pub(super) fn pending(db: &Sqlite, id: &ConnectId) -> Done<Option<Pending>> {
     let Progress::AwaitingConfirmation { account, granted } = rows::session(row)?.progress else {
         return Ok(None);
     };
-    Ok(Some(Pending { account, granted, browser: rows::value(row, "browser")?, grants: pending_grants(db, id)? }))
+    Ok(Some(Pending { account, granted, browser: rows::value(row, "browser")?, grants: pending_grants(db, id, HELD)? }))
 }
 
 pub(super) fn fail(
@@ -174,25 +174,32 @@ pub(super) fn fail(
     Ok(Some(held))
 }
 
-pub(super) fn forget_pending(db: &Sqlite, id: &ConnectId, slots: &[SlotName]) -> Done<()> {
-    for slot in slots {
+pub(super) fn keep_unwanted(db: &Sqlite, id: &ConnectId, grants: &[PendingGrant]) -> Done<()> {
+    grants.iter().try_for_each(|grant| put_pending_grant(db, id, grant, true))
+}
+
+pub(super) fn forget_pending(db: &Sqlite, id: &ConnectId, grants: &[PendingGrant]) -> Done<()> {
+    for grant in grants {
         db.prepare_cached(
-            "DELETE FROM pending_grants WHERE session = ?1 AND slot = ?2
-               AND (SELECT ended_at FROM sessions WHERE id = session) IS NOT NULL",
+            "DELETE FROM pending_grants WHERE session = ?1 AND slot = ?2 AND access = ?3
+               AND (unwanted = 1 OR (SELECT ended_at FROM sessions WHERE id = session) IS NOT NULL)",
         )?
-        .execute([id.as_str(), slot.as_str()])?;
+        .execute(params![id.as_str(), grant.slot.as_str(), grant.access.as_bytes()])?;
     }
     Ok(())
 }
 
 pub(super) fn unreturned(db: &Sqlite) -> Done<Vec<(ConnectSession, Vec<PendingGrant>)>> {
     let mut statement = db.prepare_cached(
-        "SELECT * FROM sessions WHERE id IN (SELECT session FROM pending_grants) AND ended_at IS NOT NULL ORDER BY id",
+        "SELECT * FROM sessions
+         WHERE id IN (SELECT session FROM pending_grants WHERE unwanted = 1)
+            OR (id IN (SELECT session FROM pending_grants) AND ended_at IS NOT NULL)
+         ORDER BY id",
     )?;
     let mut found = statement.query([])?;
     let mut unreturned = Vec::new();
     while let Some(row) = found.next()? {
-        let read = rows::session(row).and_then(|session| Ok((pending_grants(db, &session.id)?, session)));
+        let read = rows::session(row).and_then(|session| Ok((pending_grants(db, &session.id, UNRETURNED)?, session)));
         unreturned.extend(super::readable(read).map(|(grants, session)| (session, grants)));
     }
     Ok(unreturned)
@@ -244,10 +251,11 @@ pub(super) fn prune(db: &Sqlite, before: Timestamp) -> Done<usize> {
     Ok(pruned)
 }
 
-fn put_pending_grant(db: &Sqlite, id: &ConnectId, grant: &PendingGrant) -> Done<()> {
+fn put_pending_grant(db: &Sqlite, id: &ConnectId, grant: &PendingGrant, unwanted: bool) -> Done<()> {
     db.prepare_cached(
-        "INSERT INTO pending_grants (session, slot, access, refresh, scopes, issued_at, expires_at, refresh_expires_at)
-         VALUES (:session, :slot, :access, :refresh, :scopes, :issued_at, :expires_at, :refresh_expires_at)",
+        "INSERT INTO pending_grants (session, slot, access, refresh, scopes, issued_at, expires_at, refresh_expires_at,
+                                     unwanted)
+         VALUES (:session, :slot, :access, :refresh, :scopes, :issued_at, :expires_at, :refresh_expires_at, :unwanted)",
     )?
     .execute(named_params! {
         ":session": id.as_str(),
@@ -258,12 +266,19 @@ fn put_pending_grant(db: &Sqlite, id: &ConnectId, grant: &PendingGrant) -> Done<
         ":issued_at": grant.issued_at.as_millis(),
         ":expires_at": grant.expires_at.map(Timestamp::as_millis),
         ":refresh_expires_at": grant.refresh_expires_at.map(Timestamp::as_millis),
+        ":unwanted": unwanted,
     })?;
     Ok(())
 }
 
-fn pending_grants(db: &Sqlite, id: &ConnectId) -> Done<Vec<PendingGrant>> {
-    let mut statement = db.prepare_cached("SELECT * FROM pending_grants WHERE session = ?1 ORDER BY slot")?;
+/// What a session holds for a person to confirm.
+const HELD: &str = "SELECT * FROM pending_grants WHERE session = ?1 AND unwanted = 0 ORDER BY slot";
+/// What a session has to give back: all that it holds if it has ended without a connection.
+const UNRETURNED: &str = "SELECT * FROM pending_grants WHERE session = ?1
+    AND (unwanted = 1 OR (SELECT ended_at FROM sessions WHERE id = session) IS NOT NULL) ORDER BY slot";
+
+fn pending_grants(db: &Sqlite, id: &ConnectId, which: &str) -> Done<Vec<PendingGrant>> {
+    let mut statement = db.prepare_cached(which)?;
     let mut found = statement.query([id.as_str()])?;
     let mut grants = Vec::new();
     while let Some(row) = found.next()? {
@@ -276,7 +291,7 @@ fn pending_grants(db: &Sqlite, id: &ConnectId) -> Done<Vec<PendingGrant>> {
 fn wipe(db: &Sqlite, id: &ConnectId) -> Done<()> {
     drop_opening(db, id)?;
     devices::drop_opening(db, id)?;
-    db.prepare_cached("DELETE FROM pending_grants WHERE session = ?1")?.execute([id.as_str()])?;
+    db.prepare_cached("DELETE FROM pending_grants WHERE session = ?1 AND unwanted = 0")?.execute([id.as_str()])?;
     Ok(())
 }
 

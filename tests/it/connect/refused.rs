@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grantd::sandbox::{BodyKind, Endpoint, Fault, Options, What, When};
+use grantd::sandbox::{BodyKind, Endpoint, Fault, Kind, Options, Secret, What, When};
 use serde_json::json;
 
 use crate::support::journey::{assert_says, with_param};
@@ -224,4 +224,57 @@ async fn a_grant_that_cannot_be_given_back_now_is_given_back_later() {
     world.daemon.restart().await;
     eventually("it is given back", async || world.live_grants() == 0).await;
     eventually("and wiped", async || super::count(&world, "pending_grants") == 0).await;
+}
+
+/// A world whose housekeeping runs each second, and in which nothing can be given back.
+async fn without_revocation() -> World {
+    let world = World::arranged(Options::default(), |home, _| home.set("jobs: {housekeep: \"* * * * * *\"}\n")).await;
+    world.sandbox.script(Fault::new(Endpoint::Revoke, When::Always, What::Status { code: 500, body: BodyKind::Empty }));
+    world
+}
+
+#[tokio::test]
+async fn what_came_for_an_account_that_cannot_be_told_is_given_back_later_too() {
+    let mut world = without_revocation().await;
+    let journey = Journey::begin(&world).await;
+    let callback = journey.callback("u-1001").await;
+    world.sandbox.script(Fault::new(Endpoint::Userinfo, When::Always, What::Garbage));
+    let page = journey.browser.open(&callback).await.unwrap();
+    assert_says(&page, &["That answer could not be trusted"]);
+    assert_eq!(journey.status(&world).await, "identity_failed");
+    assert!(world.daemon.log().contains("could not be given back"), "the operator is told");
+    assert_eq!(world.live_grants(), 1);
+
+    world.daemon.kill();
+    world.sandbox.clear_faults();
+    world.daemon.restart().await;
+    eventually("it is given back", async || world.live_grants() == 0).await;
+    let revoked = world.sandbox.ledger().of(Kind::Revoked, Secret::Refresh).count();
+    assert_eq!(revoked, 1, "by our client");
+    world.assert_nothing_kept("after it was given back").await;
+    assert_eq!(journey.status(&world).await, "identity_failed");
+}
+
+#[tokio::test]
+async fn what_came_for_a_session_that_had_ended_meanwhile_is_given_back_later_too() {
+    let mut world = without_revocation().await;
+    let journey = Journey::begin(&world).await;
+    let callback = journey.callback("u-1001").await;
+    let slow = Fault::new(Endpoint::Userinfo, When::Always, What::Delay(Duration::from_secs(2)));
+    world.sandbox.script(slow);
+    let (opened, cancelled) = tokio::join!(journey.browser.open(&callback), async {
+        eventually("the provider has given it", async || world.live_grants() == 1).await;
+        world.daemon.delete(&format!("/v1/connect/{}", journey.id)).await
+    });
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    opened.unwrap();
+    assert_eq!(journey.status(&world).await, "cancelled");
+    eventually("the operator is told", async || world.daemon.log().contains("could not be given back")).await;
+    assert_eq!(world.live_grants(), 1);
+
+    world.daemon.kill();
+    world.sandbox.clear_faults();
+    world.daemon.restart().await;
+    eventually("it is given back", async || world.live_grants() == 0).await;
+    world.assert_nothing_kept("after it was given back").await;
 }

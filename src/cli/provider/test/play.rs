@@ -371,6 +371,7 @@ fn address(url: &Url) -> &str {
 
 const fn class(rejection: &Rejection) -> Option<ErrorClass> {
     match rejection {
+        Rejection::ClientOrGrant { .. } => Some(ErrorClass::ClientOrGrant),
         Rejection::Consent { .. } => Some(ErrorClass::Reauth),
         Rejection::Denied => Some(ErrorClass::Denied),
         Rejection::Registration { .. } => Some(ErrorClass::Misconfigured),
@@ -383,6 +384,7 @@ const fn class(rejection: &Rejection) -> Option<ErrorClass> {
 
 const fn name(class: ErrorClass) -> &'static str {
     match class {
+        ErrorClass::ClientOrGrant => "client_or_grant",
         ErrorClass::Denied => "denied",
         ErrorClass::Misconfigured => "misconfigured",
         ErrorClass::Pending => "pending",

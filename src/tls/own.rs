@@ -11,7 +11,8 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use zeroize::Zeroizing;
 
 use crate::model::time::Timestamp;
-use crate::web::tls::TlsError;
+use crate::tls::TlsError;
+use crate::tls::chain::Chain;
 
 /// For which names of this machine it is good.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -24,15 +25,15 @@ const MARGIN: Duration = Duration::from_secs(30 * 86_400);
 const MARK: &str = "# Made by grantd for https on this machine; another one is made at ";
 
 /// Where the certificate and its key are.
+#[derive(Clone, Debug)]
 pub(super) struct Keeper {
     certificate: PathBuf,
     key: PathBuf,
 }
 
-/// A certificate with its key, in PEM form.
+/// A certificate with its key.
 pub(super) struct Kept {
-    pub(super) certificate: String,
-    pub(super) key: Zeroizing<String>,
+    pub(super) chain: Chain,
     /// When another one is to be made.
     pub(super) due: Timestamp,
 }
@@ -46,14 +47,14 @@ impl Keeper {
         &self.certificate
     }
 
-    /// The one that is kept, or a new one if there is none, it ends soon, or its key is gone.
+    /// The one that is kept, or a new one if there is none, it ends soon, its key is gone, or it was made by a clock that was
+    /// ahead.
     pub(super) fn load_or_make(&self, now: Timestamp) -> Result<Kept, TlsError> {
         let Some(certificate) = read(&self.certificate)? else { return self.make(now) };
         let due = due(&certificate).ok_or_else(|| TlsError::NotOurs(self.certificate.clone()))?;
-        match read(&self.key)? {
-            Some(key) if now < due && super::config(certificate.as_bytes(), key.as_bytes()).is_ok() => {
-                Ok(Kept { certificate, key: Zeroizing::new(key), due })
-            }
+        let key = read(&self.key)?.map(Zeroizing::new);
+        match key.map(|key| Chain::read(certificate.as_bytes(), key.as_bytes())) {
+            Some(Ok(chain)) if chain.begins <= now && now < due => Ok(Kept { chain, due }),
             _ => self.make(now),
         }
     }
@@ -63,9 +64,10 @@ impl Keeper {
         let due = now.after(LIFE - MARGIN);
         let (certificate, key) = certificate(now).map_err(|error| TlsError::Make(error.to_string()))?;
         let certificate = format!("{MARK}{}\n{certificate}", due.as_secs());
+        let chain = Chain::read(certificate.as_bytes(), key.as_bytes())?;
         put(&self.key, &key)?;
         put(&self.certificate, &certificate)?;
-        Ok(Kept { certificate, key, due })
+        Ok(Kept { chain, due })
     }
 }
 
