@@ -193,6 +193,7 @@ fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
 mod tests {
     use super::*;
     use crate::model::connection::Account;
+    use crate::model::grant_type::GrantType;
     use crate::model::scope::ScopeSet;
     use crate::model::session::ConnectSession;
     use crate::model::subject::Subject;
@@ -208,6 +209,7 @@ mod tests {
                 provider: "github".parse().unwrap(),
                 scopes: ScopeSet::read("repo", ' '),
                 reconnect: None,
+                grant_type: GrantType::AuthorizationCode,
                 user_code: "WDJB-MJHT".to_owned(),
                 progress,
                 created_at: Timestamp::from_secs(1),

@@ -151,6 +151,7 @@ mod tests {
     use crate::broker::cache::Granted;
     use crate::broker::usage::Usage;
     use crate::model::connection::{Account, Connection};
+    use crate::model::grant_type::GrantType;
     use crate::model::id::{ConnectionId, Epoch, Generation, SlotName, Version};
     use crate::model::secret::AccessToken;
     use crate::model::subject::Subject;
@@ -188,6 +189,7 @@ mod tests {
             is_default: false,
             state: State::Active,
             epoch: Epoch(1),
+            grant_type: GrantType::AuthorizationCode,
             scopes: ScopeSet::default(),
             created_at: Timestamp::default(),
             confirmed_at: Timestamp::default(),

@@ -18,6 +18,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::registry::Configured;
 use crate::broker::vault::Owner;
 use crate::model::caller::Caller;
+use crate::model::grant_type::GrantType;
 use crate::model::id::ConnectId;
 use crate::model::secret::{DeviceCode, Proof};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
@@ -85,7 +86,7 @@ impl Broker {
         })?;
         let expires_at = sent_at.after(authorized.expires_in);
         session.user_code.clone_from(&authorized.user_code);
-        session.progress = Progress::Opened;
+        (session.grant_type, session.progress) = (GrantType::DeviceCode, Progress::Opened);
         session.expires_at = expires_at.after(TO_CONFIRM);
         let proof = new_proof();
         let opening = DeviceOpening {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::client::{Client, ClientAuth};
+use crate::model::grant_type::GrantType;
 use crate::model::id::SlotName;
 use crate::model::provider::Provider;
 use crate::model::provider::rules::ScopeOnRefresh;
@@ -47,6 +48,8 @@ pub struct Spend<'a> {
     pub slot: &'a SlotName,
     /// What the grant may do.
     pub granted: &'a ScopeSet,
+    /// How it was obtained: the client proves itself as it did then.
+    pub grant_type: GrantType,
 }
 
 /// Redeems a code at the token endpoint.
@@ -60,7 +63,8 @@ pub async fn redeem(
     redirect_uri: &str,
     http: &Transport<'_>,
 ) -> Result<TokenAnswer, Refused> {
-    let client = registered(whom);
+    let auth = whom.provider.token_auth(GrantType::AuthorizationCode);
+    let client = registered(whom, auth);
     let mut request = client.exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()));
     if let Some(verifier) = verifier {
         request = request.set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()));
@@ -72,7 +76,7 @@ pub async fn redeem(
     for (name, value) in &whom.provider.token.code_params {
         request = request.add_extra_param(name, value);
     }
-    for (name, value) in assertion::params(whom)? {
+    for (name, value) in assertion::params(whom, auth)? {
         request = request.add_extra_param(name, value);
     }
     let via = Via { provider: whom.provider, http };
@@ -86,7 +90,8 @@ pub async fn redeem(
 /// # Errors
 /// A [`Refused`]. Only [`Rejection::Unsent`] says that the refresh token has not been spent.
 pub async fn refresh(whom: As<'_>, spend: Spend<'_>, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
-    let client = registered(whom);
+    let auth = whom.provider.token_auth(spend.grant_type);
+    let client = registered(whom, auth);
     let token = oauth2::RefreshToken::new(spend.token.expose().to_owned());
     let mut request = client.exchange_refresh_token(&token);
     for scope in scopes_to_name(whom.provider, spend.granted).iter() {
@@ -95,7 +100,7 @@ pub async fn refresh(whom: As<'_>, spend: Spend<'_>, http: &Transport<'_>) -> Re
     for (name, value) in &whom.provider.token.refresh_params {
         request = request.add_extra_param(name, value);
     }
-    for (name, value) in assertion::params(whom)? {
+    for (name, value) in assertion::params(whom, auth)? {
         request = request.add_extra_param(name, value);
     }
     let via = Via { provider: whom.provider, http };
@@ -164,14 +169,14 @@ type RegisteredClient = oauth2::Client<
     EndpointSet,
 >;
 
-fn registered(whom: As<'_>) -> RegisteredClient {
+fn registered(whom: As<'_>, auth: ClientAuth) -> RegisteredClient {
     let client = oauth2::Client::new(ClientId::new(whom.client.id.clone()))
         .set_token_uri(TokenUrl::from_url(whom.provider.endpoints.token.clone()))
-        .set_auth_type(match whom.provider.client_auth {
+        .set_auth_type(match auth {
             ClientAuth::Basic => AuthType::BasicAuth,
             ClientAuth::None | ClientAuth::Post | ClientAuth::PrivateKeyJwt => AuthType::RequestBody,
         });
-    match (&whom.client.secret, whom.provider.client_auth) {
+    match (&whom.client.secret, auth) {
         (Some(secret), ClientAuth::Basic | ClientAuth::Post) => {
             client.set_client_secret(oauth2::ClientSecret::new(secret.expose().to_owned()))
         }
@@ -217,7 +222,13 @@ mod tests {
     async fn spend(provider: &Provider, client: &Client, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
         let whom = As { provider, client, now: Timestamp::from_secs(0) };
         let (token, granted) = (RefreshToken::new("r1").unwrap(), ScopeSet::read("b a", ' '));
-        refresh(whom, Spend { token: &token, slot: &SlotName::main(), granted: &granted }, http).await
+        let spend = Spend {
+            token: &token,
+            slot: &SlotName::main(),
+            granted: &granted,
+            grant_type: GrantType::AuthorizationCode,
+        };
+        refresh(whom, spend, http).await
     }
 
     async fn seen(provider: &Provider) -> HttpRequest {

@@ -52,6 +52,8 @@ conformance! {
     devices::a_device_flow_is_kept_as_it_was_made_until_the_session_moves_on,
     devices::a_device_flow_is_nobody_elses_session_and_opens_no_other_way,
     devices::an_ended_session_forgets_its_device_code,
+    devices::a_grant_stays_of_the_type_of_its_consent,
+    devices::what_nobody_confirmed_keeps_the_type_of_its_session,
     connections::a_store_belongs_to_whoever_installs_first,
     connections::a_confirmation_makes_a_connection_and_ends_the_session,
     connections::only_a_waiting_session_can_be_confirmed,

@@ -35,6 +35,8 @@ CREATE TABLE sessions (
     provider     TEXT NOT NULL,
     scopes       TEXT NOT NULL,
     reconnect    TEXT,
+    -- How the consent comes: authorization_code or device_code.
+    grant_type   TEXT NOT NULL,
     user_code    TEXT NOT NULL,
     progress     TEXT NOT NULL,
     account_id   TEXT,
@@ -98,6 +100,8 @@ CREATE TABLE connections (
     scopes       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     confirmed_at INTEGER NOT NULL,
+    -- How the consent of this epoch came, and so how the client proves itself when it renews what it brought.
+    grant_type   TEXT NOT NULL,
     -- When the provider gave what that consent brought.
     given_at     INTEGER NOT NULL,
     used_at      INTEGER,
