@@ -51,6 +51,7 @@ conformance! {
     sessions::an_opening_can_be_looked_at_without_being_taken,
     devices::a_device_flow_is_kept_as_it_was_made_until_the_session_moves_on,
     devices::a_device_flow_is_nobody_elses_session_and_opens_no_other_way,
+    devices::what_a_code_brought_is_kept_until_the_session_moves_on_or_ends,
     devices::an_ended_session_forgets_its_device_code,
     devices::a_grant_stays_of_the_type_of_its_consent,
     devices::what_nobody_confirmed_keeps_the_type_of_its_session,

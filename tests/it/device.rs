@@ -2,6 +2,7 @@
 //! serves before whoever began it has seen the account and said yes.
 
 mod definitions;
+mod kills;
 mod renewal;
 
 use std::io::{BufRead as _, BufReader, Read as _};

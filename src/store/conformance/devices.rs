@@ -2,13 +2,13 @@
 
 use super::Any;
 use super::fixtures::{
-    NOW, alice, confirmation, connection, content, device_opening, first, key, later, opening, pending, session,
+    NOW, alice, confirmation, connection, content, device_opening, first, key, later, opening, pending, sealed, session,
 };
 use crate::model::connection::Connection;
 use crate::model::grant_type::GrantType;
 use crate::model::id::{ConnectId, Epoch, SlotName};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
-use crate::store::records::{Confirmed, ConfirmedConnection, Extent, Replaced};
+use crate::store::records::{Confirmed, ConfirmedConnection, DeviceAnswer, Extent, Replaced};
 
 pub(super) async fn a_device_flow_is_kept_as_it_was_made_until_the_session_moves_on(store: Any) {
     let (made, device) = (session(&alice()), device_opening());
@@ -37,6 +37,26 @@ pub(super) async fn a_device_flow_is_nobody_elses_session_and_opens_no_other_way
     assert_eq!(store.same_session(&session(&alice()), NOW).await.unwrap(), None);
     assert!(!store.open_session(&made.id, &opening(), NOW).await.unwrap());
     assert_eq!(store.open_sessions(&alice(), NOW).await.unwrap(), 1, "it counts like any other");
+}
+
+pub(super) async fn what_a_code_brought_is_kept_until_the_session_moves_on_or_ends(store: Any) {
+    let (made, ended) = (session(&alice()), session(&alice()));
+    for made in [&made, &ended] {
+        store.put_device_session(made, &device_opening()).await.unwrap();
+        let answer = DeviceAnswer { body: sealed(), sent_at: later(7) };
+        assert!(store.keep_device_answer(&made.id, &answer).await.unwrap());
+        let kept = store.device_opening(&made.id).await.unwrap().unwrap().answer.unwrap();
+        assert_eq!((kept.body, kept.sent_at), (answer.body, later(7)));
+    }
+    let all = store.device_sessions().await.unwrap();
+    assert_eq!(all.iter().filter(|(_, opening)| opening.answer.is_some()).count(), 2);
+    assert!(store.await_confirmation(&made.id, &pending("1"), NOW).await.unwrap());
+    store.fail_session(&ended.id, ConnectFailure::Cancelled, NOW).await.unwrap();
+    assert!(store.device_sessions().await.unwrap().is_empty());
+    let late = DeviceAnswer { body: sealed(), sent_at: NOW };
+    for gone in [&made.id, &ended.id, &ConnectId::random()] {
+        assert!(!store.keep_device_answer(gone, &late).await.unwrap());
+    }
 }
 
 pub(super) async fn an_ended_session_forgets_its_device_code(store: Any) {

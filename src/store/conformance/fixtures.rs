@@ -76,6 +76,7 @@ pub(in crate::store) fn device_opening() -> DeviceOpening {
         token_endpoint: "https://github.com/login/oauth/access_token".into(),
         interval: Duration::from_secs(5),
         expires_at: later(900),
+        answer: None,
     }
 }
 
@@ -129,8 +130,8 @@ pub(in crate::store) fn connection(subject: &Subject, at: &str, account_id: &str
         is_default: false,
         state: State::Active,
         epoch: Epoch(1),
-        scopes: scopes("repo"),
         grant_type: GrantType::AuthorizationCode,
+        scopes: scopes("repo"),
         created_at: NOW,
         confirmed_at: NOW,
         given_at: NOW,

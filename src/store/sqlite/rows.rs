@@ -14,7 +14,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::StoreError;
-use crate::store::records::{DeviceOpening, Ends, Extent, Grant, Lease, NewGrant, Opening, PendingGrant};
+use crate::store::records::{DeviceAnswer, DeviceOpening, Ends, Extent, Grant, Lease, NewGrant, Opening, PendingGrant};
 
 type Read<T> = Result<T, StoreError>;
 
@@ -104,7 +104,16 @@ pub(super) fn device_opening(row: &Row<'_>) -> Read<DeviceOpening> {
         token_endpoint: value(row, "token_endpoint")?,
         interval: Duration::from_millis(count(row, "interval")?),
         expires_at: time(row, "expires_at")?,
+        answer: device_answer(row)?,
     })
+}
+
+fn device_answer(row: &Row<'_>) -> Read<Option<DeviceAnswer>> {
+    match (optional_sealed(row, "answer")?, optional_time(row, "answer_sent_at")?) {
+        (Some(body), Some(sent_at)) => Ok(Some(DeviceAnswer { body, sent_at })),
+        (None, None) => Ok(None),
+        _ => Err(damaged(row, "answer_sent_at")),
+    }
 }
 
 pub(super) fn pending_grant(row: &Row<'_>) -> Read<PendingGrant> {
