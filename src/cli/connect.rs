@@ -3,6 +3,7 @@
 mod account;
 mod browser;
 mod device;
+mod interrupt;
 mod outcome;
 mod paste;
 #[cfg(test)]
@@ -89,7 +90,7 @@ impl Desk {
 /// shows a link in a browser.
 ///
 /// # Errors
-/// If it ends without a connection. Interrupting it while it waits cancels the session.
+/// If it ends without a connection. Interrupting it cancels the session.
 pub async fn run(
     args: ConnectArgs,
     socket: &Path,
