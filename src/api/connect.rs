@@ -23,6 +23,7 @@ use crate::broker::connect::{ConnectRequest, Prompt};
 use crate::broker::device::DevicePrompt;
 use crate::broker::error::BrokerError;
 use crate::model::id::{ConnectId, ProviderId};
+use crate::model::provider::redirect;
 use crate::model::session::{ConnectFailure, Progress};
 
 pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
@@ -153,7 +154,11 @@ fn session(broker: &Broker, prompt: Prompt, ticket: Option<&str>) -> SessionBody
     let registry = broker.registry();
     let configured = registry.providers.get(&prompt.session.provider);
     let device_flow = configured.is_some_and(|configured| configured.provider.endpoints.device.is_some());
-    SessionBody { device_flow, ..written(prompt, ticket) }
+    let no_way_back = configured.and_then(|configured| {
+        let unusable = redirect::check(&configured.provider, &registry.redirect_uri(&prompt.session.provider))?;
+        Some(unusable.why)
+    });
+    SessionBody { device_flow, no_way_back, ..written(prompt, ticket) }
 }
 
 fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
@@ -183,6 +188,7 @@ fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
         granted,
         connection,
         device_flow: false,
+        no_way_back: None,
         device: None,
         authorize: None,
         proof: None,

@@ -53,6 +53,13 @@ pub struct ConnectArgs {
 }
 
 impl ConnectArgs {
+    /// The same command with `more`, to be typed.
+    fn command(&self, more: &str) -> String {
+        let scopes: String = self.scopes.iter().map(|scope| format!(" --scope {scope}")).collect();
+        let reconnect = self.reconnect.as_ref().map_or_else(String::new, |id| format!(" --reconnect {id}"));
+        format!("grantd connect {}{scopes}{reconnect} {more}", self.provider)
+    }
+
     fn request(&self) -> ConnectBody {
         ConnectBody {
             provider: self.provider.clone(),
