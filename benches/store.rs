@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use grantd::model::connection::{Account, Connection, State};
+use grantd::model::grant_type::GrantType;
 use grantd::model::id::{BootId, ConnectId, ConnectionId, Epoch, SlotName, TokenId, Version, random_bytes};
 use grantd::model::scope::ScopeSet;
 use grantd::model::session::{CONNECT_TTL, ConnectSession, Progress};
@@ -57,6 +58,7 @@ async fn connect(store: &SqliteStore, number: usize) -> Held {
         provider: "github".parse().expect("a name"),
         scopes: ScopeSet::default(),
         reconnect: None,
+        grant_type: GrantType::AuthorizationCode,
         user_code: "WDJB-MJHT".into(),
         progress: Progress::Pending,
         created_at: NOW,
@@ -81,6 +83,7 @@ async fn connect(store: &SqliteStore, number: usize) -> Held {
         is_default: false,
         state: State::Active,
         epoch: Epoch(1),
+        grant_type: GrantType::AuthorizationCode,
         scopes: ScopeSet::default(),
         created_at: NOW,
         confirmed_at: NOW,

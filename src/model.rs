@@ -5,6 +5,7 @@ pub mod claims;
 pub mod client;
 pub mod client_key;
 pub mod connection;
+pub mod grant_type;
 pub mod id;
 pub mod label;
 pub mod provider;

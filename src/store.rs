@@ -21,9 +21,9 @@ use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
-    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback, StoredConnection,
-    Unfinished,
+    Armed, Confirmed, ConfirmedConnection, DeviceAnswer, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold,
+    Installation, Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback,
+    StoredConnection, Unfinished,
 };
 
 /// Why the store could not do it.
@@ -83,6 +83,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the device flow of an opened session is gone on with; `None` if it has none, or has moved on.
     async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError>;
+
+    /// Keeps what the device code of an opened session has brought, until the session moves on or ends. Says whether it still
+    /// had one.
+    async fn keep_device_answer(&self, id: &ConnectId, answer: &DeviceAnswer) -> Result<bool, StoreError>;
 
     /// Every session that goes on by a device flow, expired or not.
     async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError>;

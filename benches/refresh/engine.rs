@@ -17,6 +17,7 @@ use grantd::egress::Egress;
 use grantd::model::caller::Caller;
 use grantd::model::client::Client;
 use grantd::model::connection::{Account, Connection, State};
+use grantd::model::grant_type::GrantType;
 use grantd::model::id::{ConnectId, ConnectionId, Epoch, InstanceId, ProviderId, SlotName, TokenId, random_bytes};
 use grantd::model::scope::ScopeSet;
 use grantd::model::secret::ClientSecret;
@@ -153,6 +154,7 @@ impl Engine {
             is_default: false,
             state: State::Active,
             epoch: Epoch(1),
+            grant_type: GrantType::AuthorizationCode,
             scopes: scopes.clone(),
             created_at: issued_at,
             confirmed_at: issued_at,
@@ -180,6 +182,7 @@ impl Engine {
             provider: provider(),
             scopes: scopes.clone(),
             reconnect: None,
+            grant_type: GrantType::AuthorizationCode,
             user_code: "WDJB-MJHT".into(),
             progress: Progress::Pending,
             created_at: issued_at,

@@ -23,6 +23,7 @@ use crate::broker::connect::{ConnectRequest, Prompt};
 use crate::broker::device::DevicePrompt;
 use crate::broker::error::BrokerError;
 use crate::model::id::{ConnectId, ProviderId};
+use crate::model::provider::redirect;
 use crate::model::session::{ConnectFailure, Progress};
 
 pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
@@ -153,7 +154,11 @@ fn session(broker: &Broker, prompt: Prompt, ticket: Option<&str>) -> SessionBody
     let registry = broker.registry();
     let configured = registry.providers.get(&prompt.session.provider);
     let device_flow = configured.is_some_and(|configured| configured.provider.endpoints.device.is_some());
-    SessionBody { device_flow, ..written(prompt, ticket) }
+    let no_way_back = configured.and_then(|configured| {
+        let unusable = redirect::check(&configured.provider, &registry.redirect_uri(&prompt.session.provider))?;
+        Some(unusable.why)
+    });
+    SessionBody { device_flow, no_way_back, ..written(prompt, ticket) }
 }
 
 fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
@@ -183,6 +188,7 @@ fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
         granted,
         connection,
         device_flow: false,
+        no_way_back: None,
         device: None,
         authorize: None,
         proof: None,
@@ -193,6 +199,7 @@ fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
 mod tests {
     use super::*;
     use crate::model::connection::Account;
+    use crate::model::grant_type::GrantType;
     use crate::model::scope::ScopeSet;
     use crate::model::session::ConnectSession;
     use crate::model::subject::Subject;
@@ -208,6 +215,7 @@ mod tests {
                 provider: "github".parse().unwrap(),
                 scopes: ScopeSet::read("repo", ' '),
                 reconnect: None,
+                grant_type: GrantType::AuthorizationCode,
                 user_code: "WDJB-MJHT".to_owned(),
                 progress,
                 created_at: Timestamp::from_secs(1),

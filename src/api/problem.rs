@@ -314,6 +314,7 @@ mod tests {
 
     use super::*;
     use crate::model::connection::{Account, ReconnectReason};
+    use crate::model::grant_type::GrantType;
     use crate::model::id::ConnectId;
     use crate::model::provider::redirect::Unusable;
     use crate::model::scope::ScopeSet;
@@ -334,6 +335,7 @@ mod tests {
             provider: github(),
             scopes: ScopeSet::read("repo", ' '),
             reconnect: None,
+            grant_type: GrantType::AuthorizationCode,
             user_code: "WDJB-MJHT".to_owned(),
             progress: Progress::Pending,
             created_at: Timestamp::from_secs(1),

@@ -168,6 +168,7 @@ mod tests {
     use crate::broker::cache::Granted;
     use crate::broker::usage::Usage;
     use crate::model::connection::{Account, Connection};
+    use crate::model::grant_type::GrantType;
     use crate::model::id::{ConnectionId, Epoch, Generation, SlotName, Version};
     use crate::model::secret::AccessToken;
     use crate::model::subject::Subject;
@@ -205,6 +206,7 @@ mod tests {
             is_default: false,
             state: State::Active,
             epoch: Epoch(1),
+            grant_type: GrantType::AuthorizationCode,
             scopes: ScopeSet::default(),
             created_at: Timestamp::default(),
             confirmed_at: Timestamp::default(),

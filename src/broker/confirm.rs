@@ -95,6 +95,7 @@ impl Broker {
             is_default: same.as_ref().is_some_and(|known| known.is_default),
             state: State::Active,
             epoch: replaces.map_or(Epoch(1), Epoch::next),
+            grant_type: session.grant_type,
             scopes: session.scopes.clone(),
             created_at: same.as_ref().map_or(now, |known| known.created_at),
             confirmed_at: now,

@@ -12,6 +12,7 @@ use crate::broker::registry::Configured;
 use crate::broker::vault::Owner;
 use crate::model::caller::Caller;
 use crate::model::connection::Account;
+use crate::model::grant_type::GrantType;
 use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, random_bytes, random_text};
 use crate::model::provider::redirect;
 use crate::model::scope::ScopeSet;
@@ -128,6 +129,7 @@ impl Broker {
             provider: request.provider,
             scopes: configured.all_scopes().union(&configured.provider.scopes.expand(&request.scopes)).union(&before),
             reconnect: request.reconnect,
+            grant_type: GrantType::AuthorizationCode,
             user_code: user_code(),
             progress: Progress::Pending,
             created_at: now,

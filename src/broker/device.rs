@@ -18,16 +18,18 @@ use crate::broker::error::BrokerError;
 use crate::broker::registry::Configured;
 use crate::broker::vault::Owner;
 use crate::model::caller::Caller;
+use crate::model::grant_type::GrantType;
 use crate::model::id::ConnectId;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::{DeviceCode, Proof};
 use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::time::Timestamp;
+use crate::oauth::answer::{self, TokenAnswer};
 use crate::oauth::device::follow::{Followed, Pace, follow};
 use crate::oauth::device::{self, Polled};
 use crate::oauth::exchange::As;
 use crate::oauth::rejection::{Code, Rejection};
-use crate::store::records::{DeviceOpening, Pending};
+use crate::store::records::{DeviceAnswer, DeviceOpening, Pending};
 
 /// How long after the code has died the person may still say yes to the account that came with it.
 const TO_CONFIRM: Duration = Duration::from_secs(300);
@@ -90,9 +92,10 @@ impl Broker {
             warn!(provider.id = %provider.id, "{} gave no device code: {rejection}", provider.id);
             not_given(&rejection, self.clock.now())
         })?;
+        failpoint_async!("device.given");
         let expires_at = sent_at.after(authorized.expires_in);
         session.user_code.clone_from(&authorized.user_code);
-        session.progress = Progress::Opened;
+        (session.grant_type, session.progress) = (GrantType::DeviceCode, Progress::Opened);
         session.expires_at = expires_at.after(TO_CONFIRM);
         let proof = new_proof();
         let opening = DeviceOpening {
@@ -101,6 +104,7 @@ impl Broker {
             token_endpoint: provider.endpoints.token.to_string(),
             interval: authorized.interval,
             expires_at,
+            answer: None,
         };
         {
             let _alone = self.connecting.lock().await;
@@ -140,6 +144,7 @@ impl Broker {
             if broker.conclude(&session, outcome).await.is_err() {
                 warn!(connect.id = %session.id, provider.id = %session.provider, "What came of a device flow could not be kept");
             }
+            failpoint_async!("device.waiting");
         });
     }
 
@@ -150,6 +155,9 @@ impl Broker {
         opening: &DeviceOpening,
         pace: Pace,
     ) -> Option<Result<Pending, ConnectFailure>> {
+        if let Some(answer) = &opening.answer {
+            return Some(self.taken_up(session, opening, answer).await);
+        }
         let code = match Owner::session(session).open_device_code(&self.keyring, &opening.code) {
             Ok(code) => code,
             Err(error) => {
@@ -163,15 +171,56 @@ impl Broker {
             Followed::Stopped => return None,
             Followed::Denied => Err(ConnectFailure::Denied),
             Followed::Expired => Err(ConnectFailure::Expired),
+            Followed::Gone => {
+                warn!(connect.id = %session.id, provider.id = %session.provider,
+                    "{} no longer knows a device code before its time: if the answer to it was lost, what that gave lives on there until it expires or somebody takes it back", session.provider);
+                Err(ConnectFailure::Restart)
+            }
             Followed::Refused(rejection) => {
                 warn!(connect.id = %session.id, provider.id = %session.provider, "A device flow was refused: {rejection}");
                 Err(failure_of(&rejection))
             }
             Followed::Tokens { answer, sent_at } => match self.registry().providers.get(&session.provider) {
-                Some(configured) => self.identify(configured, session, (None, opening.browser), answer, sent_at).await,
+                Some(configured) => {
+                    failpoint_async!("device.polled");
+                    self.keep_answer(session, &answer, sent_at).await;
+                    failpoint_async!("device.kept");
+                    self.identify(configured, session, (None, opening.browser), answer, sent_at).await
+                }
                 None => Err(ConnectFailure::Misconfigured),
             },
         })
+    }
+
+    /// Makes what came durable before the provider is asked whose it is: the code is spent for it.
+    async fn keep_answer(&self, session: &ConnectSession, answer: &TokenAnswer, sent_at: Timestamp) {
+        let body = Owner::session(session).seal_answer(&self.keyring, &answer.body);
+        if let Err(error) = self.store.keep_device_answer(&session.id, &DeviceAnswer { body, sent_at }).await {
+            warn!(connect.id = %session.id, %error, "What a device code brought is in memory only until its account is known");
+        }
+    }
+
+    /// Goes on with what an earlier run of the daemon was given and could not finish.
+    async fn taken_up(
+        &self,
+        session: &ConnectSession,
+        opening: &DeviceOpening,
+        kept: &DeviceAnswer,
+    ) -> Result<Pending, ConnectFailure> {
+        let registry = self.registry();
+        let known = registry.providers.get(&session.provider);
+        let known = known.filter(|it| it.provider.endpoints.token.as_str() == opening.token_endpoint);
+        let configured = known.ok_or_else(|| {
+            warn!(connect.id = %session.id, provider.id = %session.provider,
+                "What a device code brought is shown to nobody: {} is another provider now, or none", session.provider);
+            ConnectFailure::Misconfigured
+        })?;
+        let body = Owner::session(session).open_answer(&self.keyring, &kept.body).map_err(|error| {
+            error!(connect.id = %session.id, %error, "Cannot open what a device code brought");
+            ConnectFailure::Provider
+        })?;
+        let answer = answer::read(&configured.provider, body.0).ok_or(ConnectFailure::Provider)?;
+        self.identify(configured, session, (None, opening.browser), answer, kept.sent_at).await
     }
 
     /// Asks once, if the provider is still the one that gave the code.

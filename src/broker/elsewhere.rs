@@ -235,7 +235,8 @@ impl Broker {
         let sent = self.clock.moment();
         let whom = As { provider: &configured.provider, client: &configured.client, now: sent.wall };
         let granted = &grant.content.scopes;
-        let spend = Spend { token, slot: &key.slot, granted, resource: Some(&key.resource) };
+        let grant_type = connection.grant_type;
+        let spend = Spend { token, slot: &key.slot, granted, grant_type, resource: Some(&key.resource) };
         let answer = exchange::refresh(whom, spend, &self.egress.to(&configured.provider)).await;
         let heard =
             answer.as_ref().map_or_else(|refused| outcome(&refused.rejection, self.clock.now()), |_| Outcome::Answered);
@@ -257,7 +258,9 @@ impl Broker {
             | Rejection::Denied
             | Rejection::Restart { .. }
             | Rejection::UserAction { .. } => NotGiven::Refused,
-            Rejection::Registration { .. } => NotGiven::NotNow(NotRenewed::Registration),
+            Rejection::ClientOrGrant { .. } | Rejection::Registration { .. } => {
+                NotGiven::NotNow(NotRenewed::Registration)
+            }
             Rejection::Ambiguous("no answer in time") => NotGiven::NotNow(NotRenewed::Timeout),
             Rejection::Ambiguous(_) | Rejection::Retry { .. } | Rejection::Unsent(_) => {
                 NotGiven::NotNow(NotRenewed::Provider)

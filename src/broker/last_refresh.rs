@@ -56,7 +56,8 @@ impl Broker {
             permitted
         };
         let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };
-        let spend = Spend { token, slot: &grant.slot, granted: &grant.content.scopes, resource: None };
+        let grant_type = unfinished.ended.connection.grant_type;
+        let spend = Spend { token, slot: &grant.slot, granted: &grant.content.scopes, grant_type, resource: None };
         let http = self.egress.to_when(&configured.provider, permit);
         let answer = exchange::refresh(whom, spend, &http).await;
         drop(http);

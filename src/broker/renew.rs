@@ -248,7 +248,7 @@ impl Broker {
     /// Dials, notes the intent while the connection is held, and sends. There is no intent if there was no connection, and
     /// nothing is sent without one.
     async fn spend(&self, run: &Run, token: &RefreshToken) -> (Option<Intent>, Result<SlotAnswer, Refused>) {
-        let Run { configured, grant, key, .. } = run;
+        let Run { configured, connection, grant, key, .. } = run;
         let intent = OnceLock::new();
         let permit = async {
             failpoint_async!("refresh.dialled", false);
@@ -263,7 +263,13 @@ impl Broker {
             granted
         };
         let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };
-        let spend = Spend { token, slot: &key.slot, granted: &grant.content.scopes, resource: None };
+        let spend = Spend {
+            token,
+            slot: &key.slot,
+            granted: &grant.content.scopes,
+            grant_type: connection.grant_type,
+            resource: None,
+        };
         let http = self.egress.to_when(&configured.provider, permit);
         let answer = exchange::refresh(whom, spend, &http).await;
         drop(http);

@@ -70,6 +70,7 @@ fn digest(secret: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::grant_type::GrantType;
     use crate::model::scope::ScopeSet;
     use crate::model::session::Progress;
 
@@ -82,6 +83,7 @@ mod tests {
             provider: "github".parse().unwrap(),
             scopes: ScopeSet::default(),
             reconnect: None,
+            grant_type: GrantType::AuthorizationCode,
             user_code: "BCDF-GHJK".to_owned(),
             progress: Progress::Pending,
             created_at: Timestamp::from_secs(0),

@@ -154,6 +154,7 @@ impl Broker {
 mod tests {
     use super::*;
     use crate::model::connection::{Account, State};
+    use crate::model::grant_type::GrantType;
     use crate::model::id::Epoch;
     use crate::model::scope::ScopeSet;
     use crate::model::subject::Subject;
@@ -168,6 +169,7 @@ mod tests {
             is_default: false,
             state: State::Active,
             epoch: Epoch(1),
+            grant_type: GrantType::AuthorizationCode,
             scopes: ScopeSet::default(),
             created_at: at(0),
             confirmed_at: at(0),

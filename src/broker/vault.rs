@@ -1,9 +1,12 @@
 //! Sealing and opening the tokens of a grant: each value in a place of its own.
 
+use zeroize::Zeroizing;
+
 use crate::model::connection::Connection;
 use crate::model::id::{ProviderId, SlotName, TenantId, Version};
 use crate::model::secret::{AccessToken, CodeVerifier, DeviceCode, RefreshToken};
 use crate::model::session::ConnectSession;
+use crate::oauth::answer::AnswerBody;
 use crate::seal::{Keyring, OpenError, Place, Sealed};
 
 /// Whose tokens they are: a connection's, or a connect session's that nobody has confirmed yet.
@@ -87,6 +90,21 @@ impl<'a> Owner<'a> {
     pub fn open_device_code(self, keyring: &Keyring, sealed: &Sealed) -> Result<DeviceCode, OpenError> {
         let text = self.open(keyring, "device", "", sealed)?;
         DeviceCode::new(text).map_err(|_| OpenError::Format)
+    }
+
+    /// Seals what a device code brought.
+    #[must_use]
+    pub fn seal_answer(self, keyring: &Keyring, body: &AnswerBody) -> Sealed {
+        self.seal(keyring, "answer", "", &Zeroizing::new(body.0.to_string()))
+    }
+
+    /// Opens what a device code brought.
+    ///
+    /// # Errors
+    /// If it was not sealed for this place.
+    pub fn open_answer(self, keyring: &Keyring, sealed: &Sealed) -> Result<AnswerBody, OpenError> {
+        let text = Zeroizing::new(self.open(keyring, "answer", "", sealed)?);
+        serde_json::from_str(&text).map(AnswerBody).map_err(|_| OpenError::Format)
     }
 
     /// Opens an access token.

@@ -3,6 +3,7 @@
 mod account;
 mod browser;
 mod device;
+mod interrupt;
 mod outcome;
 mod paste;
 #[cfg(test)]
@@ -52,6 +53,13 @@ pub struct ConnectArgs {
 }
 
 impl ConnectArgs {
+    /// The same command with `more`, to be typed.
+    fn command(&self, more: &str) -> String {
+        let scopes: String = self.scopes.iter().map(|scope| format!(" --scope {scope}")).collect();
+        let reconnect = self.reconnect.as_ref().map_or_else(String::new, |id| format!(" --reconnect {id}"));
+        format!("grantd connect {}{scopes}{reconnect} {more}", self.provider)
+    }
+
     fn request(&self) -> ConnectBody {
         ConnectBody {
             provider: self.provider.clone(),
@@ -89,7 +97,7 @@ impl Desk {
 /// shows a link in a browser.
 ///
 /// # Errors
-/// If it ends without a connection. Interrupting it while it waits cancels the session.
+/// If it ends without a connection. Interrupting it cancels the session.
 pub async fn run(
     args: ConnectArgs,
     socket: &Path,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::grant_type::GrantType;
 use crate::model::id::{ConnectionId, Epoch, ProviderId};
 use crate::model::label::Label;
 use crate::model::scope::ScopeSet;
@@ -52,6 +53,8 @@ pub struct Connection {
     pub state: State,
     /// Which consent the grants come from.
     pub epoch: Epoch,
+    /// How that consent came, and so how the client proves itself when it renews them.
+    pub grant_type: GrantType,
     /// What was asked for when a person last consented; what was given is with each grant.
     pub scopes: ScopeSet,
     /// When it was first confirmed.

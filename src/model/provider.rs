@@ -16,6 +16,7 @@ pub mod slots;
 use url::Url;
 
 use crate::model::client::ClientAuth;
+use crate::model::grant_type::GrantType;
 use crate::model::id::ProviderId;
 use crate::model::provider::assertion::AssertionRules;
 use crate::model::provider::pointer::PointerTemplate;
@@ -42,7 +43,7 @@ pub struct Provider {
     pub endpoints: Endpoints,
     /// Whose answers to believe.
     pub issuer: IssuerRules,
-    /// How the client proves itself when it redeems a code or refreshes.
+    /// How the client proves itself, unless the device flow wants it otherwise: see [`token_auth`](Self::token_auth).
     pub client_auth: ClientAuth,
     /// Whether a client without a secret is an error, or a client with one.
     pub client_kind: ClientKind,
@@ -227,6 +228,16 @@ impl RevokeReach {
 }
 
 impl Provider {
+    /// How the client proves itself when it asks for the tokens of a grant of this type, and whenever it renews them: the
+    /// refresh token was given to a client that did so (RFC 6749 section 6, RFC 8628 section 3.4).
+    #[must_use]
+    pub fn token_auth(&self, grant_type: GrantType) -> ClientAuth {
+        match grant_type {
+            GrantType::AuthorizationCode => self.client_auth,
+            GrantType::DeviceCode => self.device.poll_auth.unwrap_or(self.client_auth),
+        }
+    }
+
     /// The slot called `name`.
     #[must_use]
     pub fn slot(&self, name: &crate::model::id::SlotName) -> Option<&SlotRule> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::connection::Account;
+use crate::model::grant_type::GrantType;
 use crate::model::id::{CallerName, ConnectId, ConnectionId, ProviderId};
 use crate::model::scope::ScopeSet;
 use crate::model::subject::Subject;
@@ -28,6 +29,8 @@ pub struct ConnectSession {
     pub scopes: ScopeSet,
     /// The connection that is to be connected again, if this is a reconnect.
     pub reconnect: Option<ConnectionId>,
+    /// How the consent comes: in a browser, or by a code that is entered elsewhere. It never changes.
+    pub grant_type: GrantType,
     /// The short code shown in the message and on the page, so that a person can compare.
     pub user_code: String,
     /// How far it has come.

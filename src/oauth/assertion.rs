@@ -22,12 +22,12 @@ const EARLIER: Duration = Duration::from_secs(30);
 /// RFC 7523 section 2.2.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// The parameters that prove the client in the body of a request; none where it proves itself in another way.
+/// The parameters that prove the client in the body of a request; none where `auth` is another way.
 ///
 /// # Errors
 /// [`Rejection::Unsent`] if the key cannot sign as the definition wants.
-pub fn params(whom: As<'_>) -> Result<Vec<(&'static str, String)>, Rejection> {
-    if whom.provider.client_auth != ClientAuth::PrivateKeyJwt {
+pub fn params(whom: As<'_>, auth: ClientAuth) -> Result<Vec<(&'static str, String)>, Rejection> {
+    if auth != ClientAuth::PrivateKeyJwt {
         return Ok(Vec::new());
     }
     let signed = whom.client.key.as_ref().and_then(|key| signed(whom, key));
@@ -95,7 +95,7 @@ mod tests {
 
     fn made(provider: &Provider, key: ClientKey) -> Result<String, Rejection> {
         let client = Client { id: "me".to_owned(), secret: None, key: Some(key) };
-        let params = params(As { provider, client: &client, now: Timestamp::from_secs(NOW) })?;
+        let params = params(As { provider, client: &client, now: Timestamp::from_secs(NOW) }, provider.client_auth)?;
         assert_eq!(params[0], ("client_assertion_type", ASSERTION_TYPE.to_owned()));
         assert_eq!(params[1].0, "client_assertion");
         Ok(params[1].1.clone())

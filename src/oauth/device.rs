@@ -15,6 +15,7 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use crate::model::client::ClientAuth;
+use crate::model::grant_type::GrantType;
 use crate::model::id::SlotName;
 use crate::model::provider::Provider;
 use crate::model::provider::rules::ErrorClass;
@@ -119,7 +120,7 @@ pub async fn poll(whom: As<'_>, code: &DeviceCode, http: &Transport<'_>) -> Poll
     let provider = whom.provider;
     let members =
         vec![("grant_type".to_owned(), GRANT_TYPE.to_owned()), ("device_code".to_owned(), code.expose().to_owned())];
-    let auth = provider.device.poll_auth.unwrap_or(provider.client_auth);
+    let auth = provider.token_auth(GrantType::DeviceCode);
     let request = match request(whom, &provider.endpoints.token, auth, members) {
         Ok(request) => request,
         Err(rejection) => return Polled::Refused(rejection),
@@ -221,7 +222,7 @@ fn request(
         ClientAuth::Basic | ClientAuth::None => {}
         ClientAuth::Post => members.push(("client_secret".to_owned(), secret.to_owned())),
         ClientAuth::PrivateKeyJwt => {
-            members.extend(assertion::params(whom)?.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            members.extend(assertion::params(whom, auth)?.into_iter().map(|(name, value)| (name.to_owned(), value)));
         }
     }
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&members).finish();

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::client::{Client, ClientAuth};
+use crate::model::grant_type::GrantType;
 use crate::model::id::SlotName;
 use crate::model::provider::Provider;
 use crate::model::provider::resources::Resource;
@@ -50,6 +51,8 @@ pub struct Spend<'a> {
     pub granted: &'a ScopeSet,
     /// The resource that the token is to be for, where it is another than the grant's own.
     pub resource: Option<&'a Resource>,
+    /// How it was obtained: the client proves itself as it did then.
+    pub grant_type: GrantType,
 }
 
 /// A code that is to be redeemed, and what was sent to get it.
@@ -71,7 +74,8 @@ pub struct Redeem<'a> {
 /// A [`Refused`]. A code may be redeemed once, so after [`Rejection::Ambiguous`] the person has to start again.
 pub async fn redeem(whom: As<'_>, redeem: Redeem<'_>, http: &Transport<'_>) -> Result<TokenAnswer, Refused> {
     let Redeem { code, verifier, redirect_uri, asked } = redeem;
-    let client = registered(whom);
+    let auth = whom.provider.token_auth(GrantType::AuthorizationCode);
+    let client = registered(whom, auth);
     let mut request = client.exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()));
     if let Some(verifier) = verifier {
         request = request.set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()));
@@ -86,7 +90,7 @@ pub async fn redeem(whom: As<'_>, redeem: Redeem<'_>, http: &Transport<'_>) -> R
     for (name, value) in &whom.provider.token.code_params {
         request = request.add_extra_param(name, value);
     }
-    for (name, value) in assertion::params(whom)? {
+    for (name, value) in assertion::params(whom, auth)? {
         request = request.add_extra_param(name, value);
     }
     let via = Via { provider: whom.provider, http };
@@ -100,7 +104,8 @@ pub async fn redeem(whom: As<'_>, redeem: Redeem<'_>, http: &Transport<'_>) -> R
 /// # Errors
 /// A [`Refused`]. Only [`Rejection::Unsent`] says that the refresh token has not been spent.
 pub async fn refresh(whom: As<'_>, spend: Spend<'_>, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
-    let client = registered(whom);
+    let auth = whom.provider.token_auth(spend.grant_type);
+    let client = registered(whom, auth);
     let token = oauth2::RefreshToken::new(spend.token.expose().to_owned());
     let mut request = client.exchange_refresh_token(&token);
     for scope in scopes_to_name(whom.provider, spend).iter() {
@@ -109,7 +114,7 @@ pub async fn refresh(whom: As<'_>, spend: Spend<'_>, http: &Transport<'_>) -> Re
     for (name, value) in &whom.provider.token.refresh_params {
         request = request.add_extra_param(name, value);
     }
-    for (name, value) in assertion::params(whom)? {
+    for (name, value) in assertion::params(whom, auth)? {
         request = request.add_extra_param(name, value);
     }
     let via = Via { provider: whom.provider, http };
@@ -189,14 +194,14 @@ type RegisteredClient = oauth2::Client<
     EndpointSet,
 >;
 
-fn registered(whom: As<'_>) -> RegisteredClient {
+fn registered(whom: As<'_>, auth: ClientAuth) -> RegisteredClient {
     let client = oauth2::Client::new(ClientId::new(whom.client.id.clone()))
         .set_token_uri(TokenUrl::from_url(whom.provider.endpoints.token.clone()))
-        .set_auth_type(match whom.provider.client_auth {
+        .set_auth_type(match auth {
             ClientAuth::Basic => AuthType::BasicAuth,
             ClientAuth::None | ClientAuth::Post | ClientAuth::PrivateKeyJwt => AuthType::RequestBody,
         });
-    match (&whom.client.secret, whom.provider.client_auth) {
+    match (&whom.client.secret, auth) {
         (Some(secret), ClientAuth::Basic | ClientAuth::Post) => {
             client.set_client_secret(oauth2::ClientSecret::new(secret.expose().to_owned()))
         }
@@ -242,7 +247,13 @@ mod tests {
     async fn spend(provider: &Provider, client: &Client, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
         let whom = As { provider, client, now: Timestamp::from_secs(0) };
         let (token, granted) = (RefreshToken::new("r1").unwrap(), ScopeSet::read("b a", ' '));
-        let spend = Spend { token: &token, slot: &SlotName::main(), granted: &granted, resource: None };
+        let spend = Spend {
+            token: &token,
+            slot: &SlotName::main(),
+            granted: &granted,
+            grant_type: GrantType::AuthorizationCode,
+            resource: None,
+        };
         refresh(whom, spend, http).await
     }
 
@@ -387,7 +398,8 @@ mod tests {
         let granted = ScopeSet::read("openid https://graph/Mail.Read https://vault/x https://vault/y", ' ');
         let vault = provider.scopes.wanted_resource(&ScopeSet::read("https://vault/x", ' ')).unwrap();
         let token = RefreshToken::new("r1").unwrap();
-        let spend = Spend { token: &token, slot: &SlotName::main(), granted: &granted, resource: None };
+        let grant_type = GrantType::AuthorizationCode;
+        let spend = Spend { token: &token, slot: &SlotName::main(), granted: &granted, grant_type, resource: None };
         redeem(whom, code(&granted, "http://localhost:1/callback"), &http).await.unwrap();
         refresh(whom, spend, &http).await.unwrap();
         refresh(whom, Spend { resource: vault.as_ref(), ..spend }, &http).await.unwrap();

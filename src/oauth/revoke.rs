@@ -102,7 +102,12 @@ fn request(whom: As<'_>, rules: &Revoke, token: &str) -> Option<HttpRequest> {
         RevokeAuth::Post => {
             members.push(("client_id".to_owned(), whom.client.id.clone()));
             members.extend(secret.map(|secret| ("client_secret".to_owned(), secret.expose().to_owned())));
-            members.extend(assertion::params(whom).ok()?.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            members.extend(
+                assertion::params(whom, whom.provider.client_auth)
+                    .ok()?
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value)),
+            );
             None
         }
     };

@@ -129,12 +129,15 @@ pub enum IssueRefresh {
     Never,
 }
 
-/// When a client that has a secret has to prove itself in the device flow, from the least strict on.
+/// When a client that has a secret has to prove itself in the device flow and when it renews what came of it, from the least
+/// strict on.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum DeviceSecret {
+    /// Never, and one that does so is refused: there the client is a public one.
+    Refused,
     /// Never.
     Never,
-    /// When it asks for the tokens.
+    /// When it asks for the tokens, and when it renews them.
     WhenPolling,
     /// When it asks for the code too (RFC 8628 section 3.1).
     Always,

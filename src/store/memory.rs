@@ -17,9 +17,9 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::memory::sessions::Session;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
-    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback, StoredConnection,
-    Unfinished,
+    Armed, Confirmed, ConfirmedConnection, DeviceAnswer, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold,
+    Installation, Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback,
+    StoredConnection, Unfinished,
 };
 use crate::store::{Store, StoreError, rules};
 
@@ -127,6 +127,13 @@ impl Store for MemoryStore {
 
     async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError> {
         Ok(self.content()?.session(id).and_then(|held| held.device.clone()))
+    }
+
+    async fn keep_device_answer(&self, id: &ConnectId, answer: &DeviceAnswer) -> Result<bool, StoreError> {
+        let mut content = self.content()?;
+        let Some(device) = content.session(id).and_then(|held| held.device.as_mut()) else { return Ok(false) };
+        device.answer = Some(answer.clone());
+        Ok(true)
     }
 
     async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError> {

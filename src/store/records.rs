@@ -48,6 +48,17 @@ pub struct DeviceOpening {
     pub interval: Duration,
     /// When the code dies.
     pub expires_at: Timestamp,
+    /// What it brought, if the person has said yes: there is nothing more to ask for, and only the account is not known yet.
+    pub answer: Option<DeviceAnswer>,
+}
+
+/// What a device code brought. The code is spent for it.
+#[derive(Clone, Debug)]
+pub struct DeviceAnswer {
+    /// The token response, sealed.
+    pub body: Sealed,
+    /// When it was asked for; lifetimes count from here.
+    pub sent_at: Timestamp,
 }
 
 /// What a provider gave and no person has confirmed yet.

@@ -37,9 +37,9 @@ use crate::model::session::{ConnectFailure, ConnectSession, Progress};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::store::records::{
-    Armed, Confirmed, ConfirmedConnection, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold, Installation,
-    Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback, StoredConnection,
-    Unfinished,
+    Armed, Confirmed, ConfirmedConnection, DeviceAnswer, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold,
+    Installation, Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback,
+    StoredConnection, Unfinished,
 };
 use crate::store::sqlite::history::{History, SharedMark};
 use crate::store::sqlite::job::Message;
@@ -219,6 +219,11 @@ impl Store for SqliteStore {
     async fn device_opening(&self, id: &ConnectId) -> Result<Option<DeviceOpening>, StoreError> {
         let id = id.clone();
         self.read(move |db| devices::opening(db, &id)).await
+    }
+
+    async fn keep_device_answer(&self, id: &ConnectId, answer: &DeviceAnswer) -> Result<bool, StoreError> {
+        let (id, answer) = (id.clone(), answer.clone());
+        self.write(move |db| devices::keep_answer(db, &id, &answer)).await
     }
 
     async fn device_sessions(&self) -> Result<Vec<(ConnectSession, DeviceOpening)>, StoreError> {

@@ -77,6 +77,8 @@ pub enum Scene {
     Start,
     /// An account is connected.
     Connect,
+    /// An account is connected by a code that is entered elsewhere.
+    Device,
     /// Grants are refreshed.
     Refresh,
     /// Grants are refreshed while the provider refuses.
@@ -105,6 +107,7 @@ impl Cell {
             "refresh.judged" => Scene::Refused,
             point if point.starts_with("start.") || point == REPLAY => Scene::Start,
             point if point.starts_with("confirm.") => Scene::Connect,
+            point if point.starts_with("device.") => Scene::Device,
             point if point.starts_with("settle.") || point.starts_with("store.failure.") => Scene::Refused,
             point if point.starts_with("revoke.") => Scene::Disconnect,
             point if point.starts_with("drain.") => Scene::Stop,

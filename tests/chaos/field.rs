@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cell::Class;
+use crate::device;
 use crate::life::{self, Life, Span};
 use crate::support::ask::ask;
 use crate::support::{Answer, Home};
@@ -48,6 +49,8 @@ pub struct Field {
     pub lives: Vec<Span>,
     /// The version of each grant when it was last looked at.
     versions: BTreeMap<String, (i64, i64)>,
+    /// The device flows of this cell.
+    pub flows: Vec<device::Flow>,
     /// What must never happen and has.
     pub wrong: Vec<String>,
 }
@@ -60,7 +63,12 @@ impl Field {
         for class in Class::ALL {
             let users = accounts_at(class).map(|account| account.id).chain([VISITOR.to_owned()]);
             let users = users.map(|id| SandboxUser::new(&id, &id, &format!("{id}@sandbox.example"))).collect();
-            let options = Options { rotation: class.rotation(), users, ..Options::default() };
+            let options = Options {
+                rotation: class.rotation(),
+                users,
+                device_interval: Duration::from_secs(1),
+                ..Options::default()
+            };
             let sandbox = Sandbox::start(options).await.unwrap();
             home.knows(&sandbox);
             let (id, (rotation, after_ambiguous)) = (class.provider(), class.rules());
@@ -75,7 +83,14 @@ impl Field {
         std::fs::remove_file(home.file("config/providers.d/sandbox.yaml")).unwrap();
         home.configure_and(&lines, "", "jobs: {housekeep: \"* * * * * *\"}\n");
         home.edit("config/grantd.yaml", |text| text.replace("level: trace", "level: info"));
-        let mut field = Self { home, sandboxes, lives: Vec::new(), versions: BTreeMap::new(), wrong: Vec::new() };
+        let mut field = Self {
+            home,
+            sandboxes,
+            lives: Vec::new(),
+            versions: BTreeMap::new(),
+            flows: Vec::new(),
+            wrong: Vec::new(),
+        };
         let life = field.peace().await;
         for account in everybody() {
             assert!(field.connect(&account, None).await, "{account:?} cannot be connected");

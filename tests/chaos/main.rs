@@ -8,6 +8,7 @@
 
 mod cell;
 mod control;
+mod device;
 mod field;
 mod life;
 mod run;

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cell::{Action, Cell, Class, Scene};
+use crate::device;
 use crate::field::{Account, Field, Renewal, VISITOR, accounts_at, everybody};
 use crate::life::{Life, last_of_each_flight};
 use crate::support::ask::ask;
@@ -76,6 +77,7 @@ async fn act(field: &mut Field, cell: &Cell, life: &mut Life) {
                 let _ = field.connect(&visitor, None).await;
             }
         }
+        Scene::Device => field.flows = device::act(field, visitors(cell)).await,
         Scene::Refresh => refresh(field, cell, life).await,
         Scene::Refused => {
             for (_, sandbox) in field.sandboxes() {
@@ -301,7 +303,11 @@ async fn after_it(field: &mut Field, cell: &Cell, accounts: &[Account], left: &B
             }
         }
     }
-    if cell.scene() == Scene::Connect {
+    if cell.scene() == Scene::Device {
+        let flows = std::mem::take(&mut field.flows);
+        field.wrong.extend(device::aftermath(field, cell, flows).await);
+    }
+    if matches!(cell.scene(), Scene::Connect | Scene::Device) {
         for visitor in visitors(cell) {
             if !field.connect(&visitor, None).await {
                 field.wrong.push(format!("{visitor:?} cannot be connected any more"));

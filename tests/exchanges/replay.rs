@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
 use grantd::model::client::{Client, ClientAuth};
 use grantd::model::client_key::ClientKey;
+use grantd::model::grant_type::GrantType;
 use grantd::model::id::SlotName;
 use grantd::model::provider::{ClientKind, Provider};
 use grantd::model::scope::ScopeSet;
@@ -86,7 +87,8 @@ fn undecided(whom: As<'_>, http: &Transport<'_>) -> Option<Value> {
 
 fn refresh(whom: As<'_>, slot: &SlotName, http: &Transport<'_>) -> Result<SlotAnswer, Refused> {
     let (token, granted) = (RefreshToken::new("_MARK_spent").unwrap(), ScopeSet::default());
-    let spend = Spend { token: &token, slot, granted: &granted, resource: None };
+    let spend =
+        Spend { token: &token, slot, granted: &granted, grant_type: GrantType::AuthorizationCode, resource: None };
     exchange::refresh(whom, spend, http).now_or_never().expect("nothing to wait for")
 }
 

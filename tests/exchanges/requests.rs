@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt as _;
 use grantd::catalog::{Catalog, Settings};
 use grantd::model::claims::Claims;
+use grantd::model::grant_type::GrantType;
 use grantd::model::provider::Provider;
 use grantd::model::scope::ScopeSet;
 use grantd::model::secret::RefreshToken;
@@ -84,7 +85,7 @@ fn a_challenge_goes_back_to_microsoft_and_to_nobody_else() {
 }
 
 /// What a refresh sends: the `Authorization` header and the members of the body.
-fn refresh(provider: &Provider) -> (Option<String>, Pairs) {
+fn refresh(provider: &Provider, grant_type: GrantType) -> (Option<String>, Pairs) {
     let client = client(provider);
     let seen = Arc::new(Mutex::new(None));
     let note = Arc::clone(&seen);
@@ -94,7 +95,7 @@ fn refresh(provider: &Provider) -> (Option<String>, Pairs) {
     };
     let (token, granted) = (RefreshToken::new("_MARK_r").unwrap(), ScopeSet::read("Mail.Read User.Read", ' '));
     let whom = As { provider, client: &client, now: Timestamp::from_secs(1_800_000_000) };
-    let spend = Spend { token: &token, slot: &provider.slots[0].name, granted: &granted, resource: None };
+    let spend = Spend { token: &token, slot: &provider.slots[0].name, granted: &granted, grant_type, resource: None };
     assert!(exchange::refresh(whom, spend, &http).now_or_never().unwrap().is_err(), "an empty answer is none");
     let request = seen.lock().unwrap().take().unwrap();
     assert_eq!((request.method().as_str(), request.uri().query()), ("POST", None));
@@ -129,15 +130,32 @@ fn each_provider_is_refreshed_in_its_own_manner() {
         ("slack", Some("pkce"), false, [&plain[..], &public].concat()),
         ("notion", None, true, plain.to_vec()),
     ] {
-        let (header, body) = refresh(&provider(id, variant));
+        let (header, body) = refresh(&provider(id, variant), GrantType::AuthorizationCode);
         assert_eq!(body, pairs(&expected), "{id} {variant:?}");
         assert_eq!(header.is_some_and(|header| header.starts_with("Basic ")), basic, "{id} {variant:?}");
     }
 }
 
 #[test]
+fn what_came_of_a_device_flow_is_refreshed_as_the_client_proved_itself_there() {
+    let plain = [("grant_type", "refresh_token"), ("refresh_token", "_MARK_r"), ("client_id", "client")];
+    let secret = [("client_secret", "_MARK_secret")];
+    let scope = [("scope", "Mail.Read User.Read offline_access")];
+    for (id, variant, expected) in [
+        ("github", None, plain.to_vec()),
+        ("github", Some("app"), plain.to_vec()),
+        ("github", Some("device"), plain.to_vec()),
+        ("google", Some("limited-input"), [&plain[..], &secret].concat()),
+        ("microsoft", Some("public"), [&plain[..], &scope].concat()),
+    ] {
+        let (header, body) = refresh(&provider(id, variant), GrantType::DeviceCode);
+        assert_eq!((header, body), (None, pairs(&expected)), "{id} {variant:?}");
+    }
+}
+
+#[test]
 fn a_certificate_signs_in_place_of_the_secret() {
-    let (header, mut body) = refresh(&provider("microsoft", Some("certificate")));
+    let (header, mut body) = refresh(&provider("microsoft", Some("certificate")), GrantType::AuthorizationCode);
     assert_eq!(header, None);
     assert!(body.remove("client_assertion").is_some_and(|assertion| assertion.split('.').count() == 3));
     let expected = [

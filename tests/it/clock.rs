@@ -17,6 +17,7 @@ use grantd::egress::Egress;
 use grantd::model::caller::Caller;
 use grantd::model::client::Client;
 use grantd::model::connection::{Account, Connection, State};
+use grantd::model::grant_type::GrantType;
 use grantd::model::id::{ConnectId, ConnectionId, Epoch, InstanceId, SlotName, TokenId, random_bytes};
 use grantd::model::scope::ScopeSet;
 use grantd::model::secret::ClientSecret;
@@ -156,6 +157,7 @@ async fn connect(store: &dyn Store, keyring: &Keyring, sandbox: &Sandbox, accoun
         is_default: false,
         state: State::Active,
         epoch: Epoch(1),
+        grant_type: GrantType::AuthorizationCode,
         scopes: ScopeSet::read("read", ' '),
         created_at: NOW,
         confirmed_at: NOW,
@@ -175,6 +177,7 @@ async fn connect(store: &dyn Store, keyring: &Keyring, sandbox: &Sandbox, accoun
         provider: connection.provider.clone(),
         scopes: scopes.clone(),
         reconnect: None,
+        grant_type: GrantType::AuthorizationCode,
         user_code: "WDJB-MJHT".to_owned(),
         progress: Progress::Pending,
         created_at: NOW,

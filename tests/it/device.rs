@@ -1,7 +1,10 @@
 //! A person connects by a code that is entered elsewhere: grantd asks at the provider's pace until it is decided, and nothing
 //! serves before whoever began it has seen the account and said yes.
 
+mod at_the_question;
 mod definitions;
+mod kills;
+mod renewal;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;

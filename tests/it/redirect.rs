@@ -1,5 +1,6 @@
 //! Nobody is sent to a provider that would not send them back: the caller, the person and the operator are told what would work.
 
+use grantd::sandbox::{Kind, Options, Secret};
 use serde_json::json;
 
 use crate::support::journey::assert_says;
@@ -32,6 +33,22 @@ async fn a_caller_is_told_that_nobody_can_connect_and_gets_no_link() {
     assert!(told.err.contains(&works), "{told:?}");
     let warnings = daemon.log().lines().filter(|line| line.contains("nobody can connect")).count();
     assert_eq!(warnings, 1, "one at the start: {}", daemon.log());
+}
+
+#[tokio::test]
+async fn where_only_a_code_can_work_the_command_goes_on_with_one_or_names_the_command() {
+    let world = World::arranged(Options::default(), |home, _| {
+        home.redefine("redirect:\n  loopback_any_port: true\n", "redirect: {loopback_hosts: [], web: none}\n");
+    })
+    .await;
+    let told = world.daemon.run(&["connect", "sandbox", "--scope", "email"]);
+    assert_eq!((told.code, told.out.as_str()), (2, ""), "{told:?}");
+    assert!(told.err.contains("sends no browser back to this machine"), "{told:?}");
+    assert!(told.err.contains("grantd connect sandbox --scope email --device --yes"), "{told:?}");
+    assert_eq!(world.sandbox.ledger().of(Kind::Issued, Secret::Device).count(), 0, "nobody was asked for a code");
+    let sessions = world.daemon.post("/v1/connect", json!({"provider": "sandbox"})).await;
+    assert_eq!(sessions.json["device_flow"], true);
+    assert!(sessions.text("no_way_back").contains("sends no browser back"), "{sessions:?}");
 }
 
 #[tokio::test]

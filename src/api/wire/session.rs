@@ -88,6 +88,9 @@ pub struct SessionBody {
     /// Whether this provider can be connected by a device flow.
     #[serde(default)]
     pub device_flow: bool,
+    /// Why no browser would come back from this provider, where that is known: then only the device flow is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_way_back: Option<String>,
     /// What the person has to do, where it was asked for with `device`. The code to enter is `user_code`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceBody>,

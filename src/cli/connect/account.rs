@@ -1,13 +1,10 @@
 //! The person's word: shows which account came back and what it may do, asks, and passes the answer on.
 
-use std::thread;
 use std::time::Duration;
-
-use tokio::runtime::Builder;
 
 use crate::api::wire::{ConfirmBody, ConnectionBody, SessionBody};
 use crate::cli::client::Client;
-use crate::cli::connect::{ConnectArgs, path};
+use crate::cli::connect::{ConnectArgs, interrupt, path};
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::screen::{Screen, plain};
 use crate::model::connection::Account;
@@ -36,7 +33,7 @@ pub(super) async fn settle(
     let before = before(args, client).await;
     writeln!(screen.err, "{}", shown(&session, before.as_ref()))?;
     let path = path(&session);
-    if args.yes || confirm(screen)? {
+    if args.yes || confirm(client, &path, screen)? {
         return Ok(client.post(&format!("{path}/confirm"), &ConfirmBody { proof }).await?);
     }
     Ok(client.post(&format!("{path}/decline"), &serde_json::json!({})).await?)
@@ -72,27 +69,15 @@ fn shown(session: &SessionBody, before: Option<&Account>) -> String {
     text
 }
 
-fn confirm(screen: &mut Screen<'_>) -> Result<bool, CliError> {
+fn confirm(client: &Client, path: &str, screen: &mut Screen<'_>) -> Result<bool, CliError> {
     write!(screen.err, "Is this your account, and shall it be connected? [y/N] ")?;
-    screen.err.flush()?;
     if screen.input_is_terminal {
-        end_when_interrupted();
+        interrupt::end_when_interrupted(client, path);
     }
+    screen.err.flush()?;
     let mut answer = String::new();
     screen.input.read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// Whoever has waited for Ctrl-C once gets it for good, and reading a line goes on when it comes. Nothing serves before the
-/// person has said yes, so the command may simply end.
-fn end_when_interrupted() {
-    thread::spawn(|| {
-        if let Ok(runtime) = Builder::new_current_thread().enable_all().build()
-            && runtime.block_on(tokio::signal::ctrl_c()).is_ok()
-        {
-            std::process::exit(ExitCode::Denied as i32);
-        }
-    });
 }
 
 #[cfg(test)]

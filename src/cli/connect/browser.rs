@@ -8,11 +8,12 @@ use url::Url;
 
 use crate::api::wire::{ConnectBody, SessionBody};
 use crate::cli::client::Client;
-use crate::cli::connect::{ConnectArgs, Desk, wait, warn};
-use crate::cli::exit::CliError;
-use crate::cli::screen::Screen;
+use crate::cli::connect::{ConnectArgs, Desk, account, device, path, wait, warn};
+use crate::cli::exit::{CliError, ExitCode};
+use crate::cli::screen::{Screen, plain};
 
-/// Makes a session, brings the person to its page, and waits for the end.
+/// Makes a session, brings the person to its page, and waits for the end. Where no browser would come back, and there is a device
+/// flow, goes on with that.
 pub(super) async fn run(
     args: &ConnectArgs,
     client: &Client,
@@ -25,6 +26,10 @@ pub(super) async fn run(
     // The link with the ticket goes to a browser or to the person's own terminal, and never into a log.
     let body = ConnectBody { open: Some(opens || screen.err_is_terminal), ..args.request() };
     let session: SessionBody = client.post("/v1/connect", &body).await?;
+    if let (Some(why), true) = (&session.no_way_back, session.device_flow) {
+        drop(client.delete::<serde_json::Value>(&path(&session)).await);
+        return by_device(args, client, &plain(why), screen).await;
+    }
     warn(&session, screen)?;
     let shown = session.browser_url.as_ref().unwrap_or(&session.connect_url);
     if opens && open(shown).is_ok() {
@@ -35,6 +40,21 @@ pub(super) async fn run(
     }
     screen.err.flush()?;
     wait::until(client, session, wording, |_| false, screen).await
+}
+
+/// There is one way left, and it is the person at this terminal who began: they see the account before anything serves.
+async fn by_device(
+    args: &ConnectArgs,
+    client: &Client,
+    why: &str,
+    screen: &mut Screen<'_>,
+) -> Result<SessionBody, CliError> {
+    if account::can_ask(args, screen).is_err() {
+        let hint = format!("Say so, and that the account will be the right one: {}", args.command("--device --yes"));
+        return Err(CliError::new(ExitCode::Usage, format!("{why} It can be connected by a code only")).hint(hint));
+    }
+    writeln!(screen.err, "{why} So it is connected by a code, as with --device.\n")?;
+    device::run(args, client, screen).await
 }
 
 /// Shows a link in the person's browser, detached from this process.
@@ -205,6 +225,57 @@ mod tests {
         assert_eq!(result.unwrap_err().code, ExitCode::Denied);
         let printed: Value = serde_json::from_str(screen.out()).unwrap();
         assert_eq!(printed["status"], "denied");
+    }
+
+    /// The daemon of a provider that sends no browser back.
+    fn one_way_only() -> Daemon {
+        Daemon::start(|asked, body| match asked {
+            "POST /v1/connect" if body["device"] == true => {
+                let mut begun = session("opened", "localhost:8717");
+                begun["connect_id"] = json!("cn_2");
+                begun["proof"] = json!("p-secret");
+                begun["device"] = json!({"user_code": "WDJB-MJHT", "verification_uri": "https://github.com/login/device",
+                    "interval": 5, "expires_at": 4_000_000_000_i64});
+                (200, begun)
+            }
+            "POST /v1/connect" => {
+                let mut made = session("pending", "localhost:8717");
+                made["device_flow"] = json!(true);
+                made["no_way_back"] = json!("GitHub sends no browser back.");
+                (200, made)
+            }
+            "POST /v1/connect/cn_2/confirm" => (200, completed()),
+            "DELETE /v1/connect/cn_1" => (200, json!({})),
+            _ => {
+                let mut waits = session("awaiting_confirmation", "localhost:8717");
+                waits["connect_id"] = json!("cn_2");
+                (200, waits)
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn where_no_browser_comes_back_the_person_gets_a_code_and_a_script_the_command() {
+        for (terminal, expected) in [(true, Ok(ExitCode::Ok)), (false, Err(ExitCode::Usage))] {
+            let daemon = one_way_only();
+            let mut recorder = Recorder { terminal, ..Recorder::default() };
+            let open = |_: &Url| panic!("no browser is opened");
+            let mut typed = &b"y\n"[..];
+            let screen = &mut recorder.screen(&mut typed);
+            let result = crate::cli::connect::run(args(), &daemon.socket(), DESKTOP, &open, screen).await;
+            assert_eq!(result.as_ref().map_err(|error| error.code), expected.as_ref().map_err(|code| *code));
+            assert!(daemon.asked().contains(&"DELETE /v1/connect/cn_1".to_owned()), "the link is worth nothing");
+            match result {
+                Ok(_) => {
+                    assert!(recorder.err().starts_with("GitHub sends no browser back. So it is connected by a code"));
+                    assert!(recorder.err().contains("WDJB-MJHT") && recorder.err().contains("[y/N]"));
+                }
+                Err(error) => {
+                    assert!(error.hint.unwrap().ends_with("grantd connect github --device --yes"));
+                    assert_eq!(recorder.err(), "");
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use crate::api::wire::SessionBody;
 use crate::cli::client::{Client, Failure};
+use crate::cli::connect::interrupt::{self, Signals};
 use crate::cli::connect::path;
 use crate::cli::duration;
 use crate::cli::exit::{CliError, ExitCode};
@@ -31,16 +32,13 @@ pub(super) async fn until(
     screen: &mut Screen<'_>,
 ) -> Result<SessionBody, CliError> {
     let path = path(&session);
+    let mut signals = Signals::listen()?;
     let waited = tokio::select! {
         waited = polled(client, &path, session, wording, enough, screen) => waited?,
-        _ = tokio::signal::ctrl_c() => {
-            let cancelled = client.delete::<serde_json::Value>(&path).await;
+        () = signals.any() => {
+            let ended = interrupt::cancelled(client, &path).await;
             clear(screen)?;
-            let message = match cancelled {
-                Ok(_) => "cancelled: nothing was connected",
-                Err(_) => "interrupted; what was begun ends by itself, and nothing serves before you confirm it",
-            };
-            return Err(CliError::new(ExitCode::Denied, message));
+            ended?
         }
     };
     clear(screen)?;

@@ -97,7 +97,7 @@ pub struct ScopeParam {
 pub struct DeviceRules {
     /// How the client proves itself when it asks for a device code; as everywhere else if it is not said (section 3.1).
     pub request_auth: Option<ClientAuth>,
-    /// How it does when it asks for the tokens; as everywhere else if it is not said (section 3.4).
+    /// How it does when it asks for the tokens, and when it renews them; as everywhere else if it is not said (section 3.4).
     pub poll_auth: Option<ClientAuth>,
     /// Where the page stands that the person opens (section 3.2); the first that is there counts.
     pub verification_uri: Vec<Pointer>,

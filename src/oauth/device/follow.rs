@@ -27,8 +27,10 @@ pub struct Pace {
 pub enum Followed {
     /// The person said no.
     Denied,
-    /// Nobody said anything while the code lived, or the provider no longer knows it.
+    /// Nobody said anything while the code lived.
     Expired,
+    /// The provider no longer knows the code, and its time is not over. It was spent, as a rule: the answer to a poll was lost.
+    Gone,
     /// It will never bring anything.
     Refused(Rejection),
     /// Whoever follows it stopped.
@@ -90,6 +92,7 @@ where
         let mut at_least = Duration::ZERO;
         match polled {
             Polled::Denied => return Followed::Denied,
+            Polled::Expired if now() < until => return Followed::Gone,
             Polled::Expired => return Followed::Expired,
             Polled::Refused(rejection) => return Followed::Refused(rejection),
             Polled::Tokens(answer) => return Followed::Tokens { answer, sent_at },
@@ -134,6 +137,13 @@ mod tests {
         let (pauses, followed) = played(pace(), 12, vec![]).await;
         assert_eq!(pauses, [5, 5, 2]);
         assert!(matches!(followed, Followed::Expired), "{followed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_code_that_is_gone_before_its_time_has_not_expired() {
+        let silence = Polled::Unanswered("reset");
+        let (_, followed) = played(pace(), 900, vec![Polled::Pending, silence, Polled::Expired]).await;
+        assert!(matches!(followed, Followed::Gone), "{followed:?}");
     }
 
     #[tokio::test]

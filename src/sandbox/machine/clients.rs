@@ -80,9 +80,12 @@ impl State {
 }
 
 impl State {
-    /// As [`authenticate`](Self::authenticate), in a request of the device flow that asks for the secret from this strictness
-    /// on. Below it a client may leave the secret out.
+    /// As [`authenticate`](Self::authenticate), in a request of the device flow, or for what came of it, that asks for the secret
+    /// from this strictness on. Below it a client may leave the secret out.
     pub(super) fn authenticate_device(&self, sent: &Credentials, from: DeviceSecret) -> Result<Arc<str>, Refusal> {
+        if self.options.device_secret == DeviceSecret::Refused && sent.secret.is_some() {
+            return Err(Refusal::PublicSecret);
+        }
         if self.options.device_secret >= from || sent.secret.is_some() {
             return self.authenticate(sent);
         }

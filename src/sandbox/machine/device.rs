@@ -176,6 +176,11 @@ impl Machine {
 }
 
 impl State {
+    /// Whether a grant was obtained by a device flow.
+    pub(super) fn came_by_device(&self, id: GrantId) -> bool {
+        self.devices.values().any(|device| matches!(&device.decision, Decision::Used(grants) if grants.contains(&id)))
+    }
+
     fn redeem_device(
         &mut self,
         credentials: &Credentials,

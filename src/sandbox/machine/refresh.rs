@@ -6,7 +6,7 @@ use crate::model::secret::RefreshToken;
 use crate::model::time::Timestamp;
 use crate::sandbox::ledger::{Fingerprint, GrantId, Kind, Line, Secret};
 use crate::sandbox::machine::{Credentials, Issued, Machine, Refusal, State, mint};
-use crate::sandbox::options::Rotation;
+use crate::sandbox::options::{DeviceSecret, Rotation};
 
 pub(super) const GRANT_TYPE: &str = "refresh_token";
 
@@ -83,7 +83,11 @@ impl State {
         scope: Option<&str>,
         now: Timestamp,
     ) -> Result<Issued, Refusal> {
-        let client = self.authenticate(credentials)?;
+        let by_device = self.refresh.get(&token).is_some_and(|known| self.came_by_device(known.grant));
+        let client = match by_device {
+            true => self.authenticate_device(credentials, DeviceSecret::WhenPolling)?,
+            false => self.authenticate(credentials)?,
+        };
         let id = self.accept(token, &client, now)?;
         let scopes = scope.map(|asked| self.narrow(id, asked)).transpose()?;
         self.one_resource(scopes.as_deref().unwrap_or(&self.known(id).scopes))?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::connection::{Account, Connection, State};
+use crate::model::grant_type::GrantType;
 use crate::model::id::{
     BootId, ConnectId, ConnectionId, Epoch, ProviderId, SlotName, TokenId, UserId, Version, random_bytes,
 };
@@ -49,6 +50,7 @@ pub(in crate::store) fn session(subject: &Subject) -> ConnectSession {
         provider: provider("github"),
         scopes: scopes("repo read:user"),
         reconnect: None,
+        grant_type: GrantType::AuthorizationCode,
         user_code: "WDJB-MJHT".into(),
         progress: Progress::Pending,
         created_at: NOW,
@@ -74,6 +76,7 @@ pub(in crate::store) fn device_opening() -> DeviceOpening {
         token_endpoint: "https://github.com/login/oauth/access_token".into(),
         interval: Duration::from_secs(5),
         expires_at: later(900),
+        answer: None,
     }
 }
 
@@ -127,6 +130,7 @@ pub(in crate::store) fn connection(subject: &Subject, at: &str, account_id: &str
         is_default: false,
         state: State::Active,
         epoch: Epoch(1),
+        grant_type: GrantType::AuthorizationCode,
         scopes: scopes("repo"),
         created_at: NOW,
         confirmed_at: NOW,

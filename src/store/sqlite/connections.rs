@@ -164,9 +164,9 @@ fn insert(db: &Sqlite, connection: &Connection) -> Done<bool> {
     let inserted = db
         .prepare_cached(
             "INSERT INTO connections (id, tenant, user, provider, account_id, account_name, label, is_default, state, reason,
-                                      epoch, scopes, created_at, confirmed_at, given_at)
+                                      epoch, grant_type, scopes, created_at, confirmed_at, given_at)
              VALUES (:id, :tenant, :user, :provider, :account_id, :account_name, :label, :is_default, :state, :reason,
-                     :epoch, :scopes, :created_at, :confirmed_at, :given_at)
+                     :epoch, :grant_type, :scopes, :created_at, :confirmed_at, :given_at)
              ON CONFLICT DO NOTHING",
         )?
         .execute(named_params! {
@@ -181,6 +181,7 @@ fn insert(db: &Sqlite, connection: &Connection) -> Done<bool> {
             ":state": connection.state.as_str(),
             ":reason": reason(&connection.state),
             ":epoch": number(connection.epoch.0)?,
+            ":grant_type": connection.grant_type.as_str(),
             ":scopes": connection.scopes.to_string(),
             ":created_at": connection.created_at.as_millis(),
             ":confirmed_at": connection.confirmed_at.as_millis(),
@@ -195,7 +196,7 @@ fn update(db: &Sqlite, connection: &Connection, read: Epoch) -> Done<bool> {
         .prepare_cached(
             "UPDATE OR IGNORE connections
              SET account_id = :account_id, account_name = :account_name, state = :state, reason = :reason,
-                 epoch = :epoch, scopes = :scopes, confirmed_at = :confirmed_at, given_at = :given_at, warned = NULL,
+                 epoch = :epoch, grant_type = :grant_type, scopes = :scopes, confirmed_at = :confirmed_at, given_at = :given_at, warned = NULL,
                  claims = NULL
              WHERE id = :id AND tenant = :tenant AND user = :user AND provider = :provider
                AND epoch = :read AND state <> 'revoked'",
@@ -206,6 +207,7 @@ fn update(db: &Sqlite, connection: &Connection, read: Epoch) -> Done<bool> {
             ":state": connection.state.as_str(),
             ":reason": reason(&connection.state),
             ":epoch": number(connection.epoch.0)?,
+            ":grant_type": connection.grant_type.as_str(),
             ":scopes": connection.scopes.to_string(),
             ":confirmed_at": connection.confirmed_at.as_millis(),
             ":given_at": connection.given_at.as_millis(),

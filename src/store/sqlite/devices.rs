@@ -1,11 +1,11 @@
 //! Device flows in SQL: what a session is gone on with until the person has decided.
 
-use rusqlite::{Connection as Sqlite, named_params};
+use rusqlite::{Connection as Sqlite, named_params, params};
 
 use crate::model::id::ConnectId;
 use crate::model::session::{ConnectSession, Progress};
 use crate::store::StoreError;
-use crate::store::records::DeviceOpening;
+use crate::store::records::{DeviceAnswer, DeviceOpening};
 use crate::store::sqlite::{readable, rows, sessions};
 
 type Done<T> = Result<T, StoreError>;
@@ -31,6 +31,13 @@ pub(super) fn opening(db: &Sqlite, id: &ConnectId) -> Done<Option<DeviceOpening>
     let mut statement = db.prepare_cached("SELECT * FROM device_openings WHERE session = ?1")?;
     let mut found = statement.query([id.as_str()])?;
     found.next()?.map(rows::device_opening).transpose()
+}
+
+pub(super) fn keep_answer(db: &Sqlite, id: &ConnectId, answer: &DeviceAnswer) -> Done<bool> {
+    let kept = db
+        .prepare_cached("UPDATE device_openings SET answer = ?2, answer_sent_at = ?3 WHERE session = ?1")?
+        .execute(params![id.as_str(), answer.body.as_bytes(), answer.sent_at.as_millis()])?;
+    Ok(kept > 0)
 }
 
 pub(super) fn all(db: &Sqlite) -> Done<Vec<(ConnectSession, DeviceOpening)>> {

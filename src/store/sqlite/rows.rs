@@ -14,7 +14,7 @@ use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::seal::Sealed;
 use crate::store::StoreError;
-use crate::store::records::{DeviceOpening, Ends, Extent, Grant, Lease, NewGrant, Opening, PendingGrant};
+use crate::store::records::{DeviceAnswer, DeviceOpening, Ends, Extent, Grant, Lease, NewGrant, Opening, PendingGrant};
 
 type Read<T> = Result<T, StoreError>;
 
@@ -28,6 +28,7 @@ pub(super) fn connection(row: &Row<'_>) -> Read<Connection> {
         is_default: value(row, "is_default")?,
         state: state(row)?,
         epoch: Epoch(count(row, "epoch")?),
+        grant_type: text(row, "grant_type")?,
         scopes: scopes(row, "scopes")?,
         created_at: time(row, "created_at")?,
         confirmed_at: time(row, "confirmed_at")?,
@@ -77,6 +78,7 @@ pub(super) fn session(row: &Row<'_>) -> Read<ConnectSession> {
         provider: text(row, "provider")?,
         scopes: scopes(row, "scopes")?,
         reconnect: optional_text(row, "reconnect")?,
+        grant_type: text(row, "grant_type")?,
         user_code: value(row, "user_code")?,
         progress: progress(row)?,
         created_at: time(row, "created_at")?,
@@ -102,7 +104,16 @@ pub(super) fn device_opening(row: &Row<'_>) -> Read<DeviceOpening> {
         token_endpoint: value(row, "token_endpoint")?,
         interval: Duration::from_millis(count(row, "interval")?),
         expires_at: time(row, "expires_at")?,
+        answer: device_answer(row)?,
     })
+}
+
+fn device_answer(row: &Row<'_>) -> Read<Option<DeviceAnswer>> {
+    match (optional_sealed(row, "answer")?, optional_time(row, "answer_sent_at")?) {
+        (Some(body), Some(sent_at)) => Ok(Some(DeviceAnswer { body, sent_at })),
+        (None, None) => Ok(None),
+        _ => Err(damaged(row, "answer_sent_at")),
+    }
 }
 
 pub(super) fn pending_grant(row: &Row<'_>) -> Read<PendingGrant> {

@@ -35,6 +35,8 @@ CREATE TABLE sessions (
     provider     TEXT NOT NULL,
     scopes       TEXT NOT NULL,
     reconnect    TEXT,
+    -- How the consent comes: authorization_code or device_code.
+    grant_type   TEXT NOT NULL,
     user_code    TEXT NOT NULL,
     progress     TEXT NOT NULL,
     account_id   TEXT,
@@ -68,7 +70,10 @@ CREATE TABLE device_openings (
     token_endpoint TEXT NOT NULL,
     -- Milliseconds.
     interval       INTEGER NOT NULL,
-    expires_at     INTEGER NOT NULL
+    expires_at     INTEGER NOT NULL,
+    -- The token response that the code was spent for, until its account is known.
+    answer         BLOB,
+    answer_sent_at INTEGER
 ) STRICT;
 
 CREATE TABLE pending_grants (
@@ -99,6 +104,8 @@ CREATE TABLE connections (
     state        TEXT NOT NULL,
     reason       TEXT,
     epoch        INTEGER NOT NULL,
+    -- How the consent of this epoch came, and so how the client proves itself when it renews what it brought.
+    grant_type   TEXT NOT NULL,
     scopes       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     confirmed_at INTEGER NOT NULL,

@@ -15,9 +15,9 @@ type Done<T> = Result<T, StoreError>;
 
 pub(super) fn put(db: &Sqlite, session: &ConnectSession, progress: &Progress) -> Done<()> {
     db.prepare_cached(
-        "INSERT INTO sessions (id, tenant, user, caller, purpose, provider, scopes, reconnect, user_code, progress,
+        "INSERT INTO sessions (id, tenant, user, caller, purpose, provider, scopes, reconnect, grant_type, user_code, progress,
                                created_at, expires_at)
-         VALUES (:id, :tenant, :user, :caller, :purpose, :provider, :scopes, :reconnect, :user_code, :progress,
+         VALUES (:id, :tenant, :user, :caller, :purpose, :provider, :scopes, :reconnect, :grant_type, :user_code, :progress,
                  :created_at, :expires_at)",
     )?
     .execute(named_params! {
@@ -29,6 +29,7 @@ pub(super) fn put(db: &Sqlite, session: &ConnectSession, progress: &Progress) ->
         ":provider": session.provider.as_str(),
         ":scopes": session.scopes.to_string(),
         ":reconnect": session.reconnect.as_ref().map(|id| id.as_str()),
+        ":grant_type": session.grant_type.as_str(),
         ":user_code": session.user_code,
         ":progress": progress.as_str(),
         ":created_at": session.created_at.as_millis(),

@@ -223,8 +223,8 @@ mod tests {
     fn probe(at: i64) -> impl FnOnce(&Connection) -> Result<(), StoreError> + Send {
         move |db| {
             db.execute(
-                "INSERT INTO sessions (id, tenant, user, caller, provider, scopes, user_code, progress, created_at, expires_at)
-                 VALUES (?1, '', '', '', '', '', '', 'pending', 0, 0)",
+                "INSERT INTO sessions (id, tenant, user, caller, provider, scopes, grant_type, user_code, progress, created_at, expires_at)
+                 VALUES (?1, '', '', '', '', '', '', '', 'pending', 0, 0)",
                 [at],
             )?;
             Ok(())

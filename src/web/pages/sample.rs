@@ -7,6 +7,7 @@ use crate::broker::connect::Visit;
 use crate::broker::registry::Configured;
 use crate::model::client::{Client, ClientAuth};
 use crate::model::connection::Account;
+use crate::model::grant_type::GrantType;
 use crate::model::id::{ConnectionId, SlotName};
 use crate::model::provider::rules::{
     Api, AuthorizeRules, DeviceRules, IdTokenRules, IssuerRules, Presets, RedirectRules, RefreshRules, ResponseRules,
@@ -30,6 +31,7 @@ pub(super) fn visit(progress: Progress, text: &str) -> Visit {
             provider: "example".parse().unwrap(),
             scopes: scopes(),
             reconnect: None,
+            grant_type: GrantType::AuthorizationCode,
             user_code: "WDJB-MJHT".to_owned(),
             progress,
             created_at,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use grantd::broker::Broker;
 use grantd::broker::vault::Owner;
 use grantd::model::connection::Account;
+use grantd::model::grant_type::GrantType;
 use grantd::model::id::{ConnectId, ConnectionId, SlotName, random_bytes};
 use grantd::model::scope::ScopeSet;
 use grantd::model::session::{ConnectSession, Progress};
@@ -37,6 +38,7 @@ pub async fn given(
         provider: "sandbox".parse().unwrap(),
         scopes: scopes.clone(),
         reconnect: None,
+        grant_type: GrantType::AuthorizationCode,
         user_code: "WDJB-MJHT".to_owned(),
         progress: Progress::Pending,
         created_at: now,

@@ -10,6 +10,7 @@ use grantd::broker::schedule::{self, Life};
 use grantd::broker::vault::Owner;
 use grantd::clock::{Clock as _, SystemClock};
 use grantd::model::connection::{Account, Connection, State};
+use grantd::model::grant_type::GrantType;
 use grantd::model::id::{ConnectId, ConnectionId, Epoch, SlotName, TokenId, random_bytes};
 use grantd::model::provider::rules::RefreshRules;
 use grantd::model::scope::ScopeSet;
@@ -80,6 +81,7 @@ impl Stock {
             is_default: false,
             state: State::Active,
             epoch: Epoch(1),
+            grant_type: GrantType::AuthorizationCode,
             scopes: ScopeSet::read(SCOPES, ' '),
             created_at: now,
             confirmed_at: now,
@@ -95,6 +97,7 @@ impl Stock {
             provider: connection.provider.clone(),
             scopes: connection.scopes.clone(),
             reconnect: None,
+            grant_type: GrantType::AuthorizationCode,
             user_code: "WDJB-MJHT".to_owned(),
             progress: Progress::Pending,
             created_at: now,

@@ -13,6 +13,7 @@ use crate::cli::provider::test::report::Step;
 use crate::cli::provider::test::stage::Stage;
 use crate::clock::{Clock as _, SystemClock};
 use crate::egress::Egress;
+use crate::model::grant_type::GrantType;
 use crate::model::id::SlotName;
 use crate::model::provider::IdentitySource;
 use crate::model::provider::rules::{ErrorClass, ErrorRule, RefreshMode, Rotation};
@@ -307,7 +308,13 @@ async fn understood(whom: As<'_>, expected: ErrorClass, http: &Transport<'_>) ->
         });
     }
     let token = RefreshToken::new("rt_MARK_unknown").map_err(|_| made_up())?;
-    let spend = Spend { token: &token, slot: &SlotName::main(), granted: &ScopeSet::default(), resource: None };
+    let spend = Spend {
+        token: &token,
+        slot: &SlotName::main(),
+        granted: &ScopeSet::default(),
+        grant_type: GrantType::AuthorizationCode,
+        resource: None,
+    };
     let refused = exchange::refresh(whom, spend, http).await.err();
     Ok(refused.and_then(|refused| class(&refused.rejection)))
 }
