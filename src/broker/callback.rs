@@ -119,6 +119,7 @@ impl Broker {
         let answer = match exchange::redeem(whom, code, verifier, &opening.redirect_uri, &http).await {
             Ok(answer) => answer,
             Err(refused) => {
+                self.note_refused_connecting(&provider.id, &refused);
                 warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {refused}");
                 if let (Some(connection), Some(claims)) = (&session.reconnect, &refused.claims) {
                     self.keep_claims(connection, claims).await;
@@ -126,6 +127,7 @@ impl Broker {
                 return Err(failure_of(&refused.rejection));
             }
         };
+        self.refusals.answered(&provider.id);
         self.identify(configured, session, (opening.nonce.as_deref(), opening.browser), answer, sent_at).await
     }
 

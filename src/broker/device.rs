@@ -79,9 +79,10 @@ impl Broker {
         let http = self.egress.to(provider);
         let whom = As { provider, client: &configured.client, now: sent_at };
         let authorized = device::authorize(whom, &by_slot(configured, &session.scopes), &http).await;
-        let authorized = authorized.map_err(|rejection| {
-            warn!(provider.id = %provider.id, "{} gave no device code: {rejection}", provider.id);
-            not_given(&rejection, self.clock.now())
+        let authorized = authorized.map_err(|refused| {
+            self.note_refused_connecting(&provider.id, &refused);
+            warn!(provider.id = %provider.id, "{} gave no device code: {refused}", provider.id);
+            not_given(&refused.rejection, self.clock.now())
         })?;
         let expires_at = sent_at.after(authorized.expires_in);
         session.user_code.clone_from(&authorized.user_code);
@@ -156,12 +157,16 @@ impl Broker {
             Followed::Stopped => return None,
             Followed::Denied => Err(ConnectFailure::Denied),
             Followed::Expired => Err(ConnectFailure::Expired),
-            Followed::Refused(rejection) => {
-                warn!(connect.id = %session.id, provider.id = %session.provider, "A device flow was refused: {rejection}");
-                Err(failure_of(&rejection))
+            Followed::Refused(refused) => {
+                self.note_refused_connecting(&session.provider, &refused);
+                warn!(connect.id = %session.id, provider.id = %session.provider, "A device flow was refused: {refused}");
+                Err(failure_of(&refused.rejection))
             }
             Followed::Tokens { answer, sent_at } => match self.registry().providers.get(&session.provider) {
-                Some(configured) => self.identify(configured, session, (None, opening.browser), answer, sent_at).await,
+                Some(configured) => {
+                    self.refusals.answered(&session.provider);
+                    self.identify(configured, session, (None, opening.browser), answer, sent_at).await
+                }
                 None => Err(ConnectFailure::Misconfigured),
             },
         })
@@ -173,7 +178,7 @@ impl Broker {
         let known = registry.providers.get(&session.provider);
         let Some(configured) = known.filter(|it| it.provider.endpoints.token.as_str() == opening.token_endpoint) else {
             info!(connect.id = %session.id, provider.id = %session.provider, "The provider was changed while a person was connecting");
-            return Polled::Refused(Rejection::Registration { code: Code::read("changed") });
+            return Polled::Refused(Rejection::Registration { code: Code::read("changed") }.into());
         };
         let http = self.egress.to(&configured.provider);
         let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };

@@ -106,7 +106,7 @@ impl Flow<'_, '_> {
         let asked = format!("POST {}", self.code_address());
         let given = match device::authorize(self.whom(), &self.stage.scopes, self.http).await {
             Ok(given) => given,
-            Err(rejection) => return stuck(steps, asked, rejection.to_string(), no_code(self.stage, before)),
+            Err(refused) => return stuck(steps, asked, refused.to_string(), no_code(self.stage, before)),
         };
         if given.verification_uri.query().is_some() || given.verification_uri_complete.is_none() {
             let came = format!("another page than the one for the code: {}", given.verification_uri.path());
@@ -151,7 +151,7 @@ impl Flow<'_, '_> {
                 let look = if allows { "slots" } else { RULES };
                 return stuck(steps, asked, "nothing that is understood, until the code dies".to_owned(), look);
             }
-            Followed::Refused(rejection) => return stuck(steps, asked, rejection.to_string(), RULES),
+            Followed::Refused(refused) => return stuck(steps, asked, refused.to_string(), RULES),
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ fn not(expected: &str, polled: &Polled) -> String {
         Polled::Expired => "expired".to_owned(),
         Polled::Later { .. } => "transient".to_owned(),
         Polled::Pending => "pending".to_owned(),
-        Polled::Refused(rejection) => rejection.to_string(),
+        Polled::Refused(refused) => refused.to_string(),
         Polled::SlowDown { .. } => "slow_down".to_owned(),
         Polled::Tokens(_) => "a token".to_owned(),
         Polled::Unanswered(why) => (*why).to_owned(),
