@@ -56,6 +56,10 @@ async fn every_shipped_definition_passes_in_every_variant() {
             for step in skipped {
                 let why = step["came"].as_str().unwrap();
                 assert!(step["step"] == "revoke" && why.contains("by hand: https://"), "{path:?}: {step}");
+                let text = fs::read_to_string(&path).unwrap();
+                let has_way = text.contains("\nrevoke:") || text.contains("\nrevoke_wider:");
+                // GitHub takes nothing back from a client without its secret.
+                assert!(!has_way || variant["variant"] == "device", "{path:?}: {step}");
             }
         }
         assert!(!out.contains("_MARK_"), "no secret is shown: {out}");
@@ -96,6 +100,25 @@ async fn a_device_flow_is_played_to_each_of_its_ends_and_nobody_waits_for_it() {
     }
     // The pauses of these flows alone are more than a minute by the provider's clock.
     assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn both_ways_of_taking_back_are_tried() {
+    for (file, variant, expected) in [
+        ("google.yaml", "web", &["POST https://oauth2.googleapis.com/revoke (wider)"][..]),
+        ("gitlab.yaml", "public", &["POST https://gitlab.com/oauth/revoke"]),
+        (
+            "github.yaml",
+            "app",
+            &[
+                "DELETE https://api.github.com/applications/grantd-sandbox/token",
+                "DELETE https://api.github.com/applications/grantd-sandbox/grant (wider)",
+            ],
+        ),
+    ] {
+        let expected: Vec<String> = expected.iter().map(|asked| format!("{asked} -> the provider confirms")).collect();
+        assert_eq!(came(file, variant, "revoke").await, expected, "{file}");
+    }
 }
 
 #[tokio::test]

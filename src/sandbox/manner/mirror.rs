@@ -99,7 +99,7 @@ impl Mirror {
         if let IdentitySource::Http { url, .. } = &mut provider.identity.source {
             *url = at(url);
         }
-        if let Some(revoke) = &mut provider.revoke {
+        for revoke in [&mut provider.revoke, &mut provider.revoke_wider].into_iter().flatten() {
             revoke.url = at(&revoke.url);
         }
         provider
@@ -234,8 +234,15 @@ impl Mirror {
         body
     }
 
-    fn revocation_rules(&self) -> Result<&Revoke, Refusal> {
-        self.provider.revoke.as_ref().ok_or(Refusal::Request("there is no revocation"))
+    /// The ways to take something back, the narrow one first.
+    fn revocations(&self) -> impl Iterator<Item = &Revoke> {
+        [&self.provider.revoke, &self.provider.revoke_wider].into_iter().flatten()
+    }
+
+    /// The way that a request takes.
+    fn revocation_rules(&self, scene: &Scene<'_>) -> Option<&Revoke> {
+        let meant = |rules: &&Revoke| path(&rules.url) == scene.call.path && method(rules.method) == scene.call.method;
+        self.revocations().find(meant)
     }
 }
 
@@ -263,19 +270,15 @@ impl Manner for Mirror {
         if let IdentitySource::Http { url, .. } = &provider.identity.source {
             routes.push(Route::at("account", path(url), Spot::Account).only(Method::GET));
         }
-        routes.extend(provider.revoke.iter().map(|rules| {
-            Route::at("revoke", path(&rules.url), Spot::Revoke).only(match rules.method {
-                RevokeMethod::Delete => Method::DELETE,
-                RevokeMethod::Post => Method::POST,
-            })
-        }));
+        let revoke = |rules: &Revoke| Route::at("revoke", path(&rules.url), Spot::Revoke).only(method(rules.method));
+        routes.extend(self.revocations().map(revoke));
         routes
     }
 
     fn encoding(&self, at: Spot) -> Encoding {
         match at {
             Spot::Device | Spot::Token => self.provider.token.encoding,
-            Spot::Revoke => self.provider.revoke.as_ref().map_or(Encoding::Form, |rules| rules.encoding),
+            Spot::Revoke => self.revocations().next().map_or(Encoding::Form, |rules| rules.encoding),
             _ => Encoding::Form,
         }
     }
@@ -296,7 +299,7 @@ impl Manner for Mirror {
     }
 
     fn revocation(&self, scene: &Scene<'_>, params: &Params) -> Result<Revocation, Refusal> {
-        let rules = self.revocation_rules()?;
+        let rules = self.revocation_rules(scene).ok_or(Refusal::Request("there is no revocation"))?;
         let by = match rules.auth {
             RevokeAuth::Basic | RevokeAuth::Post => {
                 client::signed(self, scene, params)?;
@@ -379,8 +382,8 @@ impl Manner for Mirror {
         Answer::json(said.status_or(usual), &self.written(Some(&said.code), None))
     }
 
-    fn revoked(&self, _scene: &Scene<'_>) -> Answer {
-        let status = self.provider.revoke.as_ref().and_then(|rules| rules.ok_http.first()).copied().unwrap_or(200);
+    fn revoked(&self, scene: &Scene<'_>) -> Answer {
+        let status = self.revocation_rules(scene).and_then(|rules| rules.ok_http.first()).copied().unwrap_or(200);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
         if status == StatusCode::NO_CONTENT {
             return Answer::empty(status);
@@ -396,6 +399,13 @@ impl Manner for Mirror {
 
     fn dead_token(&self, _scene: &Scene<'_>, _sent: bool) -> Answer {
         Answer::json(StatusCode::UNAUTHORIZED, &json!({"error": "invalid_token"}))
+    }
+}
+
+const fn method(method: RevokeMethod) -> Method {
+    match method {
+        RevokeMethod::Delete => Method::DELETE,
+        RevokeMethod::Post => Method::POST,
     }
 }
 

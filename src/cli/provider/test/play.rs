@@ -15,6 +15,7 @@ use crate::cli::provider::test::stage::Stage;
 use crate::clock::Clock as _;
 use crate::egress::Egress;
 use crate::model::id::SlotName;
+use crate::model::provider::Revoke;
 use crate::model::provider::rules::{ErrorClass, ErrorRule, RefreshMode, Rotation};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::{DeviceCode, RefreshToken};
@@ -184,31 +185,53 @@ fn misread(rules: &[ErrorRule], index: usize, telling: &Telling, found: Option<E
     }
 }
 
+/// Takes the connection back as the definition says, and another one in the wider way if there is one.
 async fn revoke(stage: &Stage, connection: &str, steps: &mut Vec<Step>) {
-    let by_hand = stage.original.revoke_manual_url.as_ref();
-    let Some(rules) = &stage.original.revoke else {
-        let where_to = by_hand.map_or_else(|| "the definition does not say where".to_owned(), ToString::to_string);
-        return steps.push(Step::skipped("revoke", format!("there is none for one connection; by hand: {where_to}")));
-    };
-    let asked =
-        format!("{:?} {}", rules.method, address(&rules.url)).replace("Delete", "DELETE").replace("Post", "POST");
-    let ended: Result<DisconnectBody, _> = stage.client.delete(&format!("/v1/connections/{connection}")).await;
-    steps.push(match ended {
-        Ok(ended) if ended.upstream == "revoked" && gone(stage) => Step::ok("revoke", asked, "the provider confirms"),
-        Ok(ended) if ended.upstream == "revoked" => {
-            Step::failed("revoke", asked, "the provider confirms, and nothing is gone", "revoke.body")
+    match (&stage.original.revoke, &stage.original.revoke_wider) {
+        (None, None) => {
+            let by_hand = stage.original.revoke_manual_url.as_ref();
+            let where_to = by_hand.map_or_else(|| "the definition does not say where".to_owned(), ToString::to_string);
+            steps.push(Step::skipped("revoke", format!("there is none for one connection; by hand: {where_to}")));
         }
-        Ok(ended) => {
-            Step::failed("revoke", asked, format!("the provider does not confirm ({})", ended.upstream), "revoke")
+        (Some(rules), None) => steps.push(disconnect(stage, connection, rules, "", "revoke").await),
+        (None, Some(wider)) => steps.push(disconnect(stage, connection, wider, "?wider=true", "revoke_wider").await),
+        (Some(rules), Some(wider)) => {
+            steps.push(disconnect(stage, connection, rules, "", "revoke").await);
+            // The same steps once more: only if they go wrong now, they are worth telling.
+            let mut again = Vec::new();
+            match connect(stage, &mut again).await {
+                Ok(connection) => {
+                    steps.push(disconnect(stage, &connection, wider, "?wider=true", "revoke_wider").await);
+                }
+                Err(_) => steps.extend(again.pop()),
+            }
         }
-        Err(failure) => Step::failed("revoke", asked, told(failure), "revoke"),
-    });
+    }
 }
 
-/// Whether the provider has ended something because we asked.
-fn gone(stage: &Stage) -> bool {
+async fn disconnect(stage: &Stage, connection: &str, rules: &Revoke, query: &str, look: &'static str) -> Step {
+    let asked =
+        format!("{:?} {}", rules.method, address(&rules.url)).replace("Delete", "DELETE").replace("Post", "POST");
+    let asked = if query.is_empty() { asked } else { format!("{asked} (wider)") };
+    let before = revoked(stage);
+    let ended: Result<DisconnectBody, _> = stage.client.delete(&format!("/v1/connections/{connection}{query}")).await;
+    match ended {
+        Ok(ended) if ended.upstream == "revoked" && revoked(stage) > before => {
+            Step::ok("revoke", asked, "the provider confirms")
+        }
+        Ok(ended) if ended.upstream == "revoked" => {
+            let look = if query.is_empty() { "revoke.body" } else { "revoke_wider.body" };
+            Step::failed("revoke", asked, "the provider confirms, and nothing is gone", look)
+        }
+        Ok(ended) => Step::failed("revoke", asked, format!("the provider does not confirm ({})", ended.upstream), look),
+        Err(failure) => Step::failed("revoke", asked, told(failure), look),
+    }
+}
+
+/// How many tokens the provider has ended because we asked.
+fn revoked(stage: &Stage) -> usize {
     let ledger = stage.sandbox.ledger();
-    [Secret::Access, Secret::Refresh].iter().any(|what| ledger.count(Kind::Revoked, *what, "revoked_by_client") > 0)
+    [Secret::Access, Secret::Refresh].iter().map(|what| ledger.count(Kind::Revoked, *what, "revoked_by_client")).sum()
 }
 
 pub(super) fn told(failure: Failure) -> String {
