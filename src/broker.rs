@@ -6,7 +6,7 @@
 //!
 //! A refresh is spread over several files. [`flight`] makes one of many, [`lane`] says who may send, [`renew`] sends, [`keep`]
 //! keeps what came, with [`unsettled`] for what the store does not know yet; [`verdict`] and [`incident`] say what a failure
-//! means, and [`note`] writes it down. [`due`] and [`schedule`] decide when, [`ticker`] and [`replan`] mind the clocks,
+//! means, [`note`] writes it down, [`explain`] has the words. [`due`] and [`schedule`] decide when, [`ticker`] and [`replan`] mind the clocks,
 //! [`quarantine`] and [`restore`] an old copy of the store, [`forecast`] and [`usage`] look ahead.
 
 pub mod account;
@@ -20,6 +20,7 @@ pub mod disconnect;
 pub mod due;
 mod elsewhere;
 pub mod error;
+pub mod explain;
 pub mod flight;
 pub mod forecast;
 pub mod health;
@@ -67,6 +68,7 @@ use url::Url;
 use crate::broker::cache::Cache;
 use crate::broker::due::Rounds;
 use crate::broker::elsewhere::Elsewhere;
+use crate::broker::explain::LastRefusals;
 use crate::broker::flight::Flights;
 use crate::broker::incident::Incidents;
 use crate::broker::lane::early::EarlyLimit;
@@ -122,6 +124,7 @@ pub struct Broker {
     rounds: Rounds,
     lanes: Lanes,
     incidents: Incidents,
+    refusals: LastRefusals,
     early: EarlyLimit,
     unsettled: Unsettled,
     spool: Arc<Spool>,
@@ -159,6 +162,7 @@ impl Broker {
             rounds: Rounds::default(),
             lanes: Lanes::default(),
             incidents: Incidents::default(),
+            refusals: LastRefusals::default(),
             early: EarlyLimit::default(),
             unsettled: Unsettled::default(),
             spool: Arc::new(parts.spool),
@@ -193,6 +197,7 @@ impl Broker {
         let registry = Arc::new(registry);
         self.registry.store(Arc::clone(&registry));
         self.lanes.reset_registration();
+        self.refusals.clear();
         self.retry_corrected(registry);
     }
 

@@ -11,6 +11,7 @@
 //! provider writes that down. [`Role`] chooses the manner.
 
 mod answer;
+mod assertion;
 pub mod browser;
 mod definition;
 mod endpoints;
@@ -38,6 +39,7 @@ use url::Url;
 
 use crate::sandbox::machine::Machine;
 
+pub use self::assertion::{AssertionFault, MadeKey};
 pub use self::definition::{adapted, definition, public_definition};
 pub use self::fault::{BodyKind, Endpoint, Fault, What, When};
 pub use self::ledger::{DoublePresentation, Entry, Fingerprint, GrantId, Kind, Ledger, Secret};

@@ -12,10 +12,13 @@ use warp::reply::Response;
 use crate::api::input::{Invalid, parse};
 use crate::api::peer::Asker;
 use crate::api::problem::Problem;
-use crate::api::wire::{ConnectionBody, ConnectionsBody, DisconnectBody, NamingBody, PartedBody, SlotBody};
+use crate::api::wire::{
+    ConnectionBody, ConnectionsBody, DisconnectBody, FailureBody, NamingBody, PartedBody, SlotBody,
+};
 use crate::api::{asker, known, query, query_value, reply};
 use crate::broker::Broker;
 use crate::broker::disconnect::Disconnected;
+use crate::broker::explain::Explained;
 use crate::broker::look::Look;
 use crate::broker::revocation::{Fate, Upstream};
 use crate::model::connection::State;
@@ -176,7 +179,7 @@ fn connection(look: &Look, admin: bool) -> ConnectionBody {
         state: connection.state.as_str().into(),
         reason,
         scopes: granted,
-        slots: grants.iter().map(slot).collect(),
+        slots: grants.iter().map(|grant| slot(grant, look.explained.get(&grant.slot), admin)).collect(),
         created_at: connection.created_at.as_secs(),
         confirmed_at: connection.confirmed_at.as_secs(),
         used_at: connection.used_at.map(Timestamp::as_secs),
@@ -186,7 +189,7 @@ fn connection(look: &Look, admin: bool) -> ConnectionBody {
     }
 }
 
-fn slot(grant: &Grant) -> SlotBody {
+fn slot(grant: &Grant, explained: Option<&Explained>, admin: bool) -> SlotBody {
     let content = &grant.content;
     SlotBody {
         slot: grant.slot.clone(),
@@ -194,12 +197,45 @@ fn slot(grant: &Grant) -> SlotBody {
         expires_at: content.expires_at.map(|at| at.as_secs()),
         refresh_expires_at: content.refresh_expires_at.map(|at| at.as_secs()),
         renew_at: content.renew_at.map(|at| at.as_secs()),
+        last_failure: grant.last_failure.as_ref().filter(|_| admin).map(|class| FailureBody {
+            class: class.clone().into(),
+            number: explained.map(|explained| explained.number),
+            explanation: explained.map(|explained| explained.sentence.clone()),
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::id::{TokenId, Version};
+    use crate::seal::Sealed;
+    use crate::store::records::{Ends, NewGrant};
+
+    #[test]
+    fn why_a_renewal_failed_is_told_to_administrators_in_our_words() {
+        let content = NewGrant {
+            token_id: TokenId::random(),
+            access: Sealed::from_bytes(Vec::new()),
+            refresh: None,
+            scopes: ScopeSet::default(),
+            issued_at: Timestamp::from_secs(0),
+            expires_at: None,
+            refresh_expires_at: None,
+            renew_at: None,
+            ends: Ends::default(),
+        };
+        let mut grant = Grant::new(SlotName::main(), Version::default(), content);
+        let explained = Explained { number: 50173, sentence: "It was revoked.".to_owned() };
+        let told =
+            |grant: &Grant, admin| serde_json::to_value(slot(grant, Some(&explained), admin).last_failure).unwrap();
+        assert!(told(&grant, true).is_null(), "nothing has failed");
+        grant.last_failure = Some("rejected".to_owned());
+        let whole = serde_json::json!({"class": "rejected", "number": 50173, "explanation": "It was revoked."});
+        assert_eq!((told(&grant, true), told(&grant, false)), (whole, serde_json::Value::Null));
+        let bare = serde_json::to_value(slot(&grant, None, true).last_failure).unwrap();
+        assert_eq!(bare, serde_json::json!({"class": "rejected"}));
+    }
 
     #[test]
     fn a_switch_is_set_in_so_many_words() {

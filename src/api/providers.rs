@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use crate::api::peer::Asker;
 use crate::api::problem::Problem;
-use crate::api::wire::{ProviderBody, ProvidersBody, ReleaseBody, WiderBody};
+use crate::api::wire::{ProviderBody, ProvidersBody, RefusalBody, ReleaseBody, WiderBody};
 use crate::api::{asker, known, reply};
 use crate::broker::Broker;
 use crate::broker::health::Released;
@@ -55,6 +55,11 @@ fn list(broker: &Broker, asker: Option<Asker>) -> Result<ProvidersBody, Problem>
             state: health.state.as_str().into(),
             since: detail(health.since),
             until: detail(health.until),
+            last_refusal: broker.last_refusal(configured).filter(|_| admin).map(|(explained, at)| RefusalBody {
+                number: explained.number,
+                explanation: explained.sentence,
+                at: at.as_secs(),
+            }),
         }
     });
     Ok(ProvidersBody { providers: providers.collect() })

@@ -131,6 +131,22 @@ pub struct SlotBody {
     /// When it will be renewed; absent if never by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<i64>,
+    /// Why the last renewal brought nothing; only for administrators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailureBody>,
+}
+
+/// Why something was not renewed, in our words.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct FailureBody {
+    /// What kind of failure it was, in a stable word; more words may follow.
+    pub class: Cow<'static, str>,
+    /// The provider's own number for it, if the provider's definition explains that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// What that number means, and what to do: the definition's sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
 }
 
 /// The body of `PATCH /v1/connections/{id}`. What is left out stays as it is.
@@ -207,6 +223,21 @@ pub struct ProviderBody {
     /// When it is tried again, if that is known; only for administrators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
+    /// The last refusal that was not about one connection alone, if the definition explains it and no token has come since;
+    /// only for administrators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<RefusalBody>,
+}
+
+/// What a provider refused, in our words.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RefusalBody {
+    /// The provider's own number for it.
+    pub number: u32,
+    /// What that number means, and what to do: the definition's sentence.
+    pub explanation: String,
+    /// When it came.
+    pub at: i64,
 }
 
 /// How much a provider takes back when a person asks for more than one connection.

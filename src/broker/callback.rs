@@ -123,6 +123,7 @@ impl Broker {
                 if refused.rejection.is_our_client() {
                     self.lane(configured).distrust(Instant::now());
                 }
+                self.note_refused_connecting(&provider.id, &refused);
                 warn!(connect.id = %session.id, provider.id = %provider.id, "The code was not redeemed: {refused}");
                 if let (Some(connection), Some(claims)) = (&session.reconnect, &refused.claims) {
                     self.keep_claims(connection, claims).await;
@@ -130,6 +131,7 @@ impl Broker {
                 return Err(failure_of(&refused.rejection));
             }
         };
+        self.refusals.answered(&provider.id);
         self.identify(configured, session, (opening.nonce.as_deref(), opening.browser), answer, sent_at).await
     }
 

@@ -88,9 +88,10 @@ impl Broker {
         let asked =
             by_slot(configured, &session.scopes).into_iter().map(|(slot, scopes)| (slot, here(&scopes))).collect();
         let authorized = device::authorize(whom, &asked, &http).await;
-        let authorized = authorized.map_err(|rejection| {
-            warn!(provider.id = %provider.id, "{} gave no device code: {rejection}", provider.id);
-            not_given(&rejection, self.clock.now())
+        let authorized = authorized.map_err(|refused| {
+            self.note_refused_connecting(&provider.id, &refused);
+            warn!(provider.id = %provider.id, "{} gave no device code: {refused}", provider.id);
+            not_given(&refused.rejection, self.clock.now())
         })?;
         failpoint_async!("device.given");
         let expires_at = sent_at.after(authorized.expires_in);
@@ -176,12 +177,14 @@ impl Broker {
                     "{} no longer knows a device code before its time: if the answer to it was lost, what that gave lives on there until it expires or somebody takes it back", session.provider);
                 Err(ConnectFailure::Restart)
             }
-            Followed::Refused(rejection) => {
-                warn!(connect.id = %session.id, provider.id = %session.provider, "A device flow was refused: {rejection}");
-                Err(failure_of(&rejection))
+            Followed::Refused(refused) => {
+                self.note_refused_connecting(&session.provider, &refused);
+                warn!(connect.id = %session.id, provider.id = %session.provider, "A device flow was refused: {refused}");
+                Err(failure_of(&refused.rejection))
             }
             Followed::Tokens { answer, sent_at } => match self.registry().providers.get(&session.provider) {
                 Some(configured) => {
+                    self.refusals.answered(&session.provider);
                     failpoint_async!("device.polled");
                     self.keep_answer(session, &answer, sent_at).await;
                     failpoint_async!("device.kept");
@@ -229,7 +232,7 @@ impl Broker {
         let known = registry.providers.get(&session.provider);
         let Some(configured) = known.filter(|it| it.provider.endpoints.token.as_str() == opening.token_endpoint) else {
             info!(connect.id = %session.id, provider.id = %session.provider, "The provider was changed while a person was connecting");
-            return Polled::Refused(Rejection::Registration { code: Code::read("changed") });
+            return Polled::Refused(Rejection::Registration { code: Code::read("changed") }.into());
         };
         let http = self.egress.to(&configured.provider);
         let whom = As { provider: &configured.provider, client: &configured.client, now: self.clock.now() };

@@ -1,10 +1,13 @@
 //! What a caller may see: connections and how they stand, never their tokens.
 
+use std::collections::BTreeMap;
+
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::explain::Explained;
 use crate::broker::forecast::{self, Forecast};
 use crate::model::caller::Caller;
-use crate::model::id::ConnectionId;
+use crate::model::id::{ConnectionId, SlotName};
 use crate::model::time::Timestamp;
 use crate::policy::{self, Action};
 use crate::store::records::StoredConnection;
@@ -19,6 +22,8 @@ pub struct Look {
     pub stored: StoredConnection,
     /// When it will need a person if nothing changes.
     pub forecast: Option<Forecast>,
+    /// What the number of the last failure means, for each slot that has one.
+    pub explained: BTreeMap<SlotName, Explained>,
 }
 
 impl Broker {
@@ -64,7 +69,11 @@ impl Broker {
         let forecast = self.forecast(&stored, now);
         stored.connection.state = forecast::state(&stored, now);
         stored.connection.used_at = self.usage.last(&stored.connection);
-        Look { stored, forecast }
+        let explained = stored.grants.iter().filter_map(|grant| {
+            Some((grant.slot.clone(), self.explain(&stored.connection.provider, grant.failure_number)?))
+        });
+        let explained = explained.collect();
+        Look { stored, forecast, explained }
     }
 
     /// Whether a token could be kept now.

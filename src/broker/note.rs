@@ -49,6 +49,7 @@ impl Broker {
     ) {
         let failure = Failure {
             class,
+            number: None,
             state: connection.state.clone(),
             retry_at: Some(retry_at),
             uncertain: grant.uncertain || grant.lease.is_some(),

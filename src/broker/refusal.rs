@@ -27,11 +27,13 @@ impl Broker {
         let Run { configured, connection, grant, key, .. } = &run;
         let rejection = &refused.rejection;
         let attempt = self.attempt(grant, recovery);
-        let mut failure = verdict::judge(&configured.provider.refresh, rejection, attempt);
+        let judged = verdict::judge(&configured.provider.refresh, rejection, attempt);
+        let mut failure = Failure { number: refused.known_number(), ..judged };
         if matches!(failure.state, State::NeedsReconnect(_)) && !self.believes(connection).await {
             failure = verdict::suspended(&failure, attempt);
         }
         tell(&run, refused, &failure);
+        self.note_refused_refresh(&connection.provider, refused);
         if let Some(claims) = &refused.claims {
             self.keep_claims(&connection.id, claims).await;
         }
@@ -75,6 +77,7 @@ impl Broker {
         let Run { connection, grant, key, .. } = run;
         let taken_back = Failure {
             class: "unarmed",
+            number: None,
             state: connection.state.clone(),
             retry_at: Some(self.clock.now()),
             uncertain: grant.uncertain || grant.lease.is_some(),

@@ -208,6 +208,7 @@ impl Broker {
                 if run.grant.last_failure.as_deref() == Some(verdict::SUSPECT) {
                     self.incidents.suspect_renewed(&run.connection.provider, Instant::now());
                 }
+                self.refusals.answered(&run.connection.provider);
                 let pair = self.pair(run, answer, at);
                 failpoint_async!("refresh.sealed");
                 self.keep(pair).await;

@@ -46,6 +46,7 @@ pub struct Attempt {
 pub fn judge(rules: &RefreshRules, rejection: &Rejection, attempt: Attempt) -> Failure {
     let retry = |class, wait: Duration| Failure {
         class,
+        number: None,
         state: State::RefreshFailed,
         retry_at: Some(attempt.now.after(wait)),
         // Whatever comes next, an answer that was lost stays lost.
@@ -79,6 +80,7 @@ fn refused(rules: &RefreshRules, attempt: Attempt) -> Failure {
     }
     Failure {
         class: "rejected",
+        number: None,
         state: State::RefreshFailed,
         retry_at: Some(attempt.now.after(within(&CONFIRM, attempt.random))),
         uncertain: attempt.uncertain,
@@ -89,6 +91,7 @@ fn refused(rules: &RefreshRules, attempt: Attempt) -> Failure {
 fn end(class: &'static str, reason: ReconnectReason, attempt: Attempt) -> Failure {
     Failure {
         class,
+        number: None,
         state: State::NeedsReconnect(reason),
         retry_at: None,
         uncertain: attempt.uncertain,

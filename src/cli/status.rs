@@ -1,5 +1,6 @@
 //! `grantd status`: what is connected, how it stands, and what needs a person.
 
+mod explained;
 mod trouble;
 
 use std::fmt::Write as _;
@@ -41,7 +42,9 @@ pub async fn run(args: StatusArgs, socket: &Path, screen: &mut Screen<'_>) -> Re
     let client = Client::new(socket);
     let path = if args.all { "/v1/connections?all=true" } else { "/v1/connections" };
     if args.json {
-        let listed: serde_json::Value = client.get(path, Duration::ZERO).await?;
+        let mut listed: serde_json::Value = client.get(path, Duration::ZERO).await?;
+        let providers: serde_json::Value = client.get("/v1/providers", Duration::ZERO).await?;
+        listed["providers"] = providers["providers"].clone();
         writeln!(screen.out, "{listed:#}")?;
         return Ok(ExitCode::Ok);
     }
@@ -58,6 +61,7 @@ pub async fn run(args: StatusArgs, socket: &Path, screen: &mut Screen<'_>) -> Re
     }
     write!(screen.out, "{}", table(&listed.connections, args.all, now))?;
     write!(screen.out, "{trouble}{}", to_do(&listed.connections))?;
+    write!(screen.out, "{}", explained::retried(&listed.connections, &providers.providers))?;
     write!(screen.out, "{}", to_come(&listed.connections, now))?;
     Ok(ExitCode::Ok)
 }
@@ -158,7 +162,11 @@ fn to_do(connections: &[ConnectionBody]) -> String {
             .map_or("It has to be connected again.", ReconnectReason::sentence);
         let ConnectionBody { provider, id, account, .. } = connection;
         let name = plain(&account.name);
-        let _ = writeln!(text, "\n{provider} {name}: {reason}\n  grantd connect {provider} --reconnect {id}");
+        let _ = writeln!(text, "\n{provider} {name}: {reason}");
+        for line in explained::of(connection) {
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = writeln!(text, "  grantd connect {provider} --reconnect {id}");
     }
     text
 }
@@ -317,6 +325,31 @@ mod tests {
             "\ngithub octocat: The provider wants you to sign in or agree again.\n  \
              grantd connect github --reconnect cx_1\n"
         );
+    }
+
+    #[test]
+    fn what_the_provider_meant_stands_between_the_reason_and_the_command() {
+        let mut dead = connection("microsoft", "ada", "needs_reconnect");
+        dead["reason"] = json!("refresh_token_invalid");
+        dead["slots"][0]["last_failure"] =
+            json!({"class": "rejected", "number": 50173, "explanation": "It was revoked."});
+        let text = to_do(&read(vec![dead]));
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(lines, ["  50173: It was revoked.", "  grantd connect microsoft --reconnect cx_1"], "{text}");
+    }
+
+    #[tokio::test]
+    async fn programs_get_the_providers_beside_the_connections() {
+        let daemon = Daemon::start(|asked, _| match asked {
+            "GET /v1/connections" => (200, json!({"connections": [], "held": "older_copy"})),
+            _ => (200, json!({"providers": [provider("frozen")]})),
+        });
+        let mut recorder = Recorder::default();
+        let args = StatusArgs { json: true, all: false };
+        run(args, &daemon.socket(), &mut recorder.screen(&mut &b""[..])).await.unwrap();
+        let told: Value = serde_json::from_str(recorder.out()).unwrap();
+        assert_eq!(told["providers"][0]["state"], "frozen");
+        assert_eq!((&told["connections"], &told["held"]), (&json!([]), &json!("older_copy")));
     }
 
     #[test]

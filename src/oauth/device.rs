@@ -26,6 +26,7 @@ use crate::oauth::assertion;
 use crate::oauth::authorize::{self, Authorization};
 use crate::oauth::exchange::As;
 use crate::oauth::quirk::{self, first_word, is_success};
+use crate::oauth::refused::Refused;
 use crate::oauth::rejection::{Refusal, Rejection, class_of, classify};
 use crate::oauth::retry_after::RetryAfter;
 use crate::oauth::transport::{Transport, TransportError};
@@ -73,7 +74,7 @@ pub enum Polled {
     /// The person has not decided yet.
     Pending,
     /// It will never bring anything: our registration is wrong, or something has to be done at the provider.
-    Refused(Rejection),
+    Refused(Refused),
     /// Not decided yet, and asked too often.
     SlowDown {
         /// The interval from now on, where the provider names it.
@@ -88,12 +89,12 @@ pub enum Polled {
 /// Asks for a device code (section 3.1).
 ///
 /// # Errors
-/// A [`Rejection`]; [`Rejection::Unsent`] if the provider has no device flow.
+/// A [`Refused`]; [`Rejection::Unsent`] if the provider has no device flow.
 pub async fn authorize(
     whom: As<'_>,
     scopes: &BTreeMap<SlotName, ScopeSet>,
     http: &Transport<'_>,
-) -> Result<DeviceAuthorization, Rejection> {
+) -> Result<DeviceAuthorization, Refused> {
     let provider = whom.provider;
     let endpoint = provider.endpoints.device.as_ref().ok_or(Rejection::Unsent("there is no device flow"))?;
     let asked = Authorization {
@@ -107,12 +108,12 @@ pub async fn authorize(
     let members = authorize::scope_params(&asked);
     let auth = provider.device.request_auth.unwrap_or(provider.client_auth);
     let request = request(whom, endpoint, auth, members)?;
-    let response = http(request).await?;
+    let response = http(request).await.map_err(Rejection::from)?;
     let body = quirk::body(provider, &response).unwrap_or_default();
     if response.status().is_success() && is_success(provider, &body) {
-        return read(provider, &body).ok_or(Rejection::Ambiguous("an answer without a device code"));
+        return read(provider, &body).ok_or_else(|| Rejection::Ambiguous("an answer without a device code").into());
     }
-    Err(classify(provider, &refusal(provider, &response, &body)))
+    Err(Refused::read(provider, classify(provider, &refusal(provider, &response, &body)), &body))
 }
 
 /// Asks once what the person decided (section 3.4).
@@ -123,12 +124,14 @@ pub async fn poll(whom: As<'_>, code: &DeviceCode, http: &Transport<'_>) -> Poll
     let auth = provider.token_auth(GrantType::DeviceCode);
     let request = match request(whom, &provider.endpoints.token, auth, members) {
         Ok(request) => request,
-        Err(rejection) => return Polled::Refused(rejection),
+        Err(rejection) => return Polled::Refused(rejection.into()),
     };
     match http(request).await {
         Ok(response) => understood(provider, &response),
         Err(TransportError::Lost(why) | TransportError::Unsent(why)) => Polled::Unanswered(why),
-        Err(error @ (TransportError::NotAllowed | TransportError::NotPermitted)) => Polled::Refused(error.into()),
+        Err(error @ (TransportError::NotAllowed | TransportError::NotPermitted)) => {
+            Polled::Refused(Rejection::from(error).into())
+        }
     }
 }
 
@@ -153,7 +156,7 @@ fn understood(provider: &Provider, response: &HttpResponse) -> Polled {
         | None => match classify(provider, &refusal) {
             Rejection::Retry { after } => Polled::Later { after },
             Rejection::Ambiguous(why) => Polled::Unanswered(why),
-            rejection => Polled::Refused(rejection),
+            rejection => Polled::Refused(Refused::read(provider, rejection, &body)),
         },
     }
 }

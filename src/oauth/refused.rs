@@ -37,12 +37,19 @@ impl Refused {
         let number = rules.error_number.iter().find_map(|pointer| number(pointer, body));
         let hint = number.map(|number| Hint {
             number,
-            sentence: rules.hints.iter().find(|hint| hint.number.contains(&number)).map(|hint| hint.sentence.clone()),
+            sentence: u32::try_from(number).ok().and_then(|number| rules.sentence(number)).map(str::to_owned),
         });
         // A challenge that nothing would carry back is not kept.
         let pointer = rules.claims.as_ref().filter(|_| provider.authorize.claims_param.is_some());
         let claims = pointer.and_then(|pointer| claims(pointer, body));
         Self { rejection, hint, claims }
+    }
+
+    /// The provider's number, if the definition says what it means. Any other is for the log alone.
+    #[must_use]
+    pub fn known_number(&self) -> Option<u32> {
+        let hint = self.hint.as_ref().filter(|hint| hint.sentence.is_some())?;
+        u32::try_from(hint.number).ok()
     }
 }
 
@@ -122,6 +129,20 @@ mod tests {
         ] {
             assert_eq!(refused(&body).to_string(), told, "{body}");
         }
+    }
+
+    #[test]
+    fn only_a_number_that_is_explained_is_known() {
+        for (number, known) in [
+            (json!(50079), Some(50079)),
+            (json!("50076"), Some(50076)),
+            (json!(1), None),
+            (json!(4_295_017_375_u64), None),
+            (json!("MARK"), None),
+        ] {
+            assert_eq!(refused(&json!({"error_codes": [number]})).known_number(), known, "{number}");
+        }
+        assert_eq!(Refused::from(Rejection::Denied).known_number(), None);
     }
 
     #[test]

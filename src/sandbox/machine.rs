@@ -147,6 +147,8 @@ pub(super) enum Refusal {
     Request(&'static str),
     /// The client's proof is wrong, or it names none.
     Client,
+    /// The assertion with which the client proves itself is not good (RFC 7523 section 3.2).
+    Assertion,
     /// There is no such client.
     NoClient,
     /// The client has a secret and did not send it.
@@ -187,7 +189,7 @@ impl Refusal {
     pub(super) const fn error(self) -> &'static str {
         match self {
             Self::Request(_) => "invalid_request",
-            Self::Client | Self::NoClient | Self::NoSecret | Self::PublicSecret => "invalid_client",
+            Self::Assertion | Self::Client | Self::NoClient | Self::NoSecret | Self::PublicSecret => "invalid_client",
             Self::Code(_) | Self::DeviceCode(_) | Self::RedirectUri | Self::RefreshToken(_) | Self::NoToken => {
                 "invalid_grant"
             }
@@ -205,6 +207,7 @@ impl Refusal {
     pub(super) const fn description(self) -> &'static str {
         match self {
             Self::Request(why) | Self::Code(why) | Self::DeviceCode(why) | Self::RefreshToken(why) => why,
+            Self::Assertion => "the client's assertion is not good",
             Self::Client | Self::NoClient => "no such client, or its proof is wrong",
             Self::NoSecret => "the secret of the client is missing",
             Self::PublicSecret => "the client is public and sent a secret",

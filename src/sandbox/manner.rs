@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::id::SlotName;
 use crate::model::provider::rules::Encoding;
+use crate::model::time::Timestamp;
 use crate::sandbox::answer::Answer;
 use crate::sandbox::machine::{Credentials, DeviceGiven, Issued, Refusal, Revocation};
 use crate::sandbox::manner::route::{Route, Spot};
@@ -155,6 +156,8 @@ pub(super) struct Scene<'a> {
     pub(super) origin: &'a str,
     /// The switches as they stood when the request came.
     pub(super) quirks: Quirks,
+    /// When it came.
+    pub(super) now: Timestamp,
 }
 
 /// What is asked for in one slot.

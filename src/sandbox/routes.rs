@@ -108,7 +108,7 @@ pub(super) async fn answer(machine: Arc<Machine>, request: Request<Incoming>) ->
 /// Lets the script have its way with a request to an endpoint.
 async fn play(machine: &Arc<Machine>, spot: Spot, call: &Call) -> Result<Answer, Broken> {
     let params = call.params(machine.manner.encoding(spot));
-    let scene = Scene { call, spot, origin: &machine.origin, quirks: machine.quirks() };
+    let scene = Scene { call, spot, origin: &machine.origin, quirks: machine.quirks(), now: machine.now() };
     let presentation = (spot == Spot::Token).then(|| present(machine, &params)).flatten();
     let fault = spot.endpoint().and_then(|endpoint| machine.fault(endpoint, params.get("grant_type")));
     let after = match Plan::of(fault, &|said| machine.manner.error(&scene, said)).await {

@@ -87,6 +87,7 @@ conformance! {
     refreshing::what_comes_back_after_a_reconnect_or_a_revocation_belongs_to_nobody,
     refreshing::a_late_success_revives_a_connection,
     refreshing::a_failure_is_counted_and_ends_the_lease,
+    refreshing::a_number_is_that_of_the_last_failure,
     refreshing::every_state_is_kept_as_it_is,
     refreshing::what_is_due_comes_in_order_and_in_portions,
     refreshing::each_provider_has_its_own_queue,

@@ -401,6 +401,7 @@ impl Store for MemoryStore {
         grant.lease = None;
         grant.failures = grant.failures.saturating_add(1);
         grant.last_failure = Some(failure.class.into());
+        grant.failure_number = failure.number;
         grant.uncertain = failure.uncertain;
         grant.rejections = failure.rejections;
         grant.content.renew_at = failure.retry_at;

@@ -210,6 +210,8 @@ pub struct Grant {
     pub failures: u32,
     /// Why the last refresh brought nothing, in a stable word.
     pub last_failure: Option<String>,
+    /// The provider's own number for it, if the definition explained that when it came.
+    pub failure_number: Option<u32>,
     /// Whether an answer to its refresh token may have been lost: it may be spent.
     pub uncertain: bool,
     /// How often in a row the provider refused its refresh token for good.
@@ -220,7 +222,17 @@ impl Grant {
     /// A grant that has just been stored, with nothing against it.
     #[must_use]
     pub const fn new(slot: SlotName, version: Version, content: NewGrant) -> Self {
-        Self { slot, version, content, lease: None, failures: 0, last_failure: None, uncertain: false, rejections: 0 }
+        Self {
+            slot,
+            version,
+            content,
+            lease: None,
+            failures: 0,
+            last_failure: None,
+            failure_number: None,
+            uncertain: false,
+            rejections: 0,
+        }
     }
 }
 
@@ -333,6 +345,8 @@ pub enum Replaced {
 pub struct Failure {
     /// In a stable word.
     pub class: &'static str,
+    /// The provider's own number for it, if its definition explains that; never one that it does not.
+    pub number: Option<u32>,
     /// What the connection is now.
     pub state: State,
     /// When to try again; `None` for never by itself.

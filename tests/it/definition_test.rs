@@ -51,15 +51,189 @@ async fn every_shipped_definition_passes_in_every_variant() {
             let names: Vec<_> = variant["steps"].as_array().unwrap().iter().map(|step| &step["step"]).collect();
             let whole = ["authorize", "exchange", "identity", "connect", "refresh", "rotation", "errors", "revoke"];
             let missing = whole.iter().find(|step| !names.iter().any(|name| name == *step));
-            // Connected by a device flow only, or signing with a key of its own.
-            let elsewhere = [("google", "limited-input"), ("github", "device"), ("microsoft", "certificate")];
-            let name = (path.file_stem().unwrap().to_str().unwrap(), variant["variant"].as_str().unwrap_or_default());
-            assert_eq!(missing.is_some(), elsewhere.contains(&name), "{missing:?} of {name:?}");
+            assert_eq!(missing, None, "{path:?} {}", variant["variant"]);
+            let skipped = variant["steps"].as_array().unwrap().iter().filter(|step| step["result"] == "skipped");
+            for step in skipped {
+                let why = step["came"].as_str().unwrap();
+                assert!(step["step"] == "revoke" && why.contains("by hand: https://"), "{path:?}: {step}");
+                let text = fs::read_to_string(&path).unwrap();
+                let has_way = text.contains("\nrevoke:") || text.contains("\nrevoke_wider:");
+                // GitHub takes nothing back from a client without its secret.
+                assert!(!has_way || variant["variant"] == "device", "{path:?}: {step}");
+            }
         }
         assert!(!out.contains("_MARK_"), "no secret is shown: {out}");
         tried += 1;
     }
     assert_eq!(tried, 7);
+}
+
+/// What each step says, by the variant.
+async fn came(file: &str, variant: &str, step: &str) -> Vec<String> {
+    let home = Home::new();
+    let path = shipped(file).display().to_string();
+    let Output { code, out, err } = run(&home, &[&path, "--variant", variant, "--json"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let steps = report["variants"][0]["steps"].as_array().unwrap().iter().filter(|found| found["step"] == step);
+    steps.map(|step| format!("{} -> {}", step["asked"].as_str().unwrap(), step["came"].as_str().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn a_device_flow_is_played_to_each_of_its_ends_and_nobody_waits_for_it() {
+    let started = std::time::Instant::now();
+    for (file, variant, code_at, token_at) in [
+        ("google.yaml", "limited-input", "oauth2.googleapis.com/device/code", "oauth2.googleapis.com/token"),
+        ("github.yaml", "device", "github.com/login/device/code", "github.com/login/oauth/access_token"),
+        ("gitlab.yaml", "confidential", "gitlab.com/oauth/authorize_device", "gitlab.com/oauth/token"),
+    ] {
+        let poll = |when: &str, came: &str| format!("POST https://{token_at} (device_code), {when} -> {came}");
+        let expected = [
+            format!("POST https://{code_at} -> a code, and the page to enter it at"),
+            poll("nobody has decided", "pending: it is asked again"),
+            poll("too fast", "slow_down: it is asked less often"),
+            poll("the person says yes", "a token"),
+            poll("the person says no", "denied"),
+            poll("the code is too old", "expired: the person starts again"),
+        ];
+        assert_eq!(came(file, variant, "device").await, expected, "{file}");
+    }
+    // The pauses of these flows alone are more than a minute by the provider's clock.
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn both_ways_of_taking_back_are_tried() {
+    for (file, variant, expected) in [
+        ("google.yaml", "web", &["POST https://oauth2.googleapis.com/revoke (wider)"][..]),
+        ("gitlab.yaml", "public", &["POST https://gitlab.com/oauth/revoke"]),
+        (
+            "github.yaml",
+            "app",
+            &[
+                "DELETE https://api.github.com/applications/grantd-sandbox/token",
+                "DELETE https://api.github.com/applications/grantd-sandbox/grant (wider)",
+            ],
+        ),
+    ] {
+        let expected: Vec<String> = expected.iter().map(|asked| format!("{asked} -> the provider confirms")).collect();
+        assert_eq!(came(file, variant, "revoke").await, expected, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_signs_is_believed_and_each_wrong_assertion_refused() {
+    let steps = came("microsoft.yaml", "certificate", "client").await;
+    let expected = [
+        "with PS256 -> alg, signature, x5t#S256, iss, sub, aud, exp and jti are right",
+        "by another key -> refused (signature): misconfigured",
+        "by another client -> refused (iss): misconfigured",
+        "for another server -> refused (aud): misconfigured",
+        "an hour ago -> refused (exp): misconfigured",
+        "and sent twice -> refused (jti): misconfigured",
+    ];
+    assert_eq!(steps, expected.map(|end| format!("client_assertion, signed {end}")));
+}
+
+/// What is told of a device flow has to be what RFC 8628 has, or what a definition can say instead.
+#[tokio::test]
+async fn a_fault_in_a_device_flow_or_an_assertion_names_its_member() {
+    const SIGNS: &str = "client: {auth: private_key_jwt, assertion: {audience: token_endpoint, algorithms: [PS256]}}";
+    let rule = |rule: &str| format!("errors:\n  - {rule}\n");
+    let (pending, slow) =
+        (rule("{code: [authorization_pending], class: transient}"), rule("{code: [slow_down], class: pending}"));
+    let (late, no) =
+        (rule("{code: [expired_token], class: transient}"), rule("{code: [access_denied], class: transient}"));
+    let reauth = rule("{code: [invalid_client], class: reauth}");
+    for (name, variant, from, to, step, said) in [
+        (
+            "google.yaml",
+            "limited-input",
+            "[/verification_url]",
+            "[/verification_link]",
+            "authorize",
+            "device.verification_uri",
+        ),
+        ("google.yaml", "limited-input", "/device/code\"}", "/token\"}", "authorize", "endpoints.device"),
+        (
+            "google.yaml",
+            "limited-input",
+            "endpoints: {device: \"https://oauth2.googleapis.com/device/code\"}\n",
+            "pkce: true\n",
+            "it has no device flow",
+            "endpoints.device",
+        ),
+        ("github.yaml", "oauth-app", "/login/device/code", "/login/oauth/access_token", "device", "endpoints.device"),
+        (
+            "github.yaml",
+            "oauth-app",
+            "poll_auth: none}",
+            "poll_auth: none, verification_uri: [/user_code]}",
+            "device",
+            "device.verification_uri",
+        ),
+        (
+            "github.yaml",
+            "oauth-app",
+            "poll_auth: none}",
+            "poll_auth: none, verification_uri: [/verification_uri_complete]}",
+            "device",
+            "device.verification_uri",
+        ),
+        (
+            "github.yaml",
+            "oauth-app",
+            "poll_auth: none}",
+            "poll_auth: none, verification_uri: [/verification_uri, /verification_url]}",
+            "",
+            "",
+        ),
+        ("gitlab.yaml", "public", "errors:\n", &pending, "not pending: it is taken for transient", "errors"),
+        ("gitlab.yaml", "public", "errors:\n", &slow, "not slow_down: it is taken for pending", "errors"),
+        ("gitlab.yaml", "public", "errors:\n", &late, "not expired: it is taken for transient", "errors"),
+        ("gitlab.yaml", "public", "errors:\n", &no, "the person says no", "errors"),
+        (
+            "microsoft.yaml",
+            "certificate",
+            "errors:\n",
+            &reauth,
+            "not misconfigured: invalid_client is reauth",
+            "errors",
+        ),
+        (
+            "microsoft.yaml",
+            "certificate",
+            "issuer: {callback_iss: ignore}",
+            "issuer: {callback_iss: ignore, accept: [login.example]}\n",
+            "",
+            "",
+        ),
+        (
+            "microsoft.yaml",
+            "certificate",
+            SIGNS,
+            "client: {auth: private_key_jwt, assertion: {audience: issuer}}\n      issuer: {accept: [login.example]}",
+            "the provider refuses the client's assertion (aud)",
+            "client.assertion.audience",
+        ),
+        (
+            "microsoft.yaml",
+            "certificate",
+            SIGNS,
+            "client: {auth: private_key_jwt}\n      endpoints: {device: \"https://{login_host}/devicecode\"}",
+            "",
+            "",
+        ),
+    ] {
+        let Output { code, out, err } = changed(name, &[(from, to)], &["--variant", variant]).await;
+        if said.is_empty() {
+            assert_eq!(code, 0, "{name} {to}: {out}{err}");
+            continue;
+        }
+        let look = format!("look at `{said}`");
+        let line = out.lines().find(|line| line.contains("FAILED") && line.contains(step) && line.ends_with(&look));
+        assert!(line.is_some() && code == 1, "{name} {to}: {step} … {look}\n{out}{err}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod command;
 mod consent;
 mod device;
 mod errors;
+mod explained;
 mod id_token;
 mod life;
 mod refused;

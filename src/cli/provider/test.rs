@@ -1,5 +1,9 @@
 //! `grantd provider test`: runs a definition against a made-up provider that behaves as it says, and reports each step.
 
+mod ahead;
+mod client;
+mod connect;
+mod device;
 mod play;
 mod report;
 mod stage;
@@ -18,7 +22,8 @@ use crate::yaml;
 
 /// Try a definition against a made-up provider that behaves as it says
 ///
-/// Offline: authorize, exchange, identity, refresh, rotation, every error rule, revoke. It shows whether grantd understands
+/// Offline: authorize, exchange, identity, refresh, rotation, every error rule, revoke, the device flow, and the assertions of a
+/// client that signs for itself. It shows whether grantd understands
 /// what the definition says, not whether the definition is true. Exit status: 0 if all is well, 1 if a step failed, 78 if the
 /// definition cannot be read.
 #[derive(clap::Args, Clone, Debug)]

@@ -6,18 +6,29 @@ use crate::api::wire::ProviderBody;
 use crate::broker::health::ProviderState;
 use crate::cli::duration;
 use crate::cli::screen::plain;
+use crate::cli::status::explained;
 use crate::model::time::Timestamp;
 
-/// A line for each provider that is not well, and one that says what to do.
+/// A line for each provider that is not well or has refused something that is explained, and one that says what to do.
 pub(super) fn of(providers: &[ProviderBody], now: Timestamp) -> String {
     let mut text = String::new();
-    for provider in providers.iter().filter(|provider| provider.state != ProviderState::Ok.as_str()) {
+    for provider in providers {
+        let explained = provider
+            .last_refusal
+            .as_ref()
+            .map_or_else(String::new, |refusal| format!("{}\n", explained::line(refusal.number, &refusal.explanation)));
+        if provider.state == ProviderState::Ok.as_str() {
+            let Some(refusal) = &provider.last_refusal else { continue };
+            let ago = duration::words(now.since(Timestamp::from_secs(refusal.at)));
+            let _ = write!(text, "\n{}: its last refusal, {ago} ago.\n{explained}", provider.id);
+            continue;
+        }
         let since = provider
             .since
             .map(Timestamp::from_secs)
             .map_or_else(String::new, |since| format!(", for {}", duration::words(now.since(since))));
         let (what, remedy) = told(provider, now);
-        let _ = writeln!(text, "\n{}: {what}{since}.\n  {remedy}", provider.id);
+        let _ = writeln!(text, "\n{}: {what}{since}.\n{explained}  {remedy}", provider.id);
     }
     text
 }
@@ -83,6 +94,21 @@ mod tests {
             });
             let provider: ProviderBody = serde_json::from_value(provider).unwrap();
             assert_eq!(of(&[provider], Timestamp::from_secs(1000)), expected, "{state}");
+        }
+    }
+    #[test]
+    fn a_refusal_that_is_explained_is_told_also_of_a_provider_that_is_well() {
+        let refusal = json!({"number": 7_000_215, "explanation": "The client secret is wrong.", "at": 700});
+        for (state, expected) in [
+            ("ok", "\nmicrosoft: its last refusal, 5 min ago.\n  7000215: The client secret is wrong.\n"),
+            (
+                "throttled",
+                "\nmicrosoft: asked for a pause.\n  7000215: The client secret is wrong.\n  It is tried again by itself.\n",
+            ),
+        ] {
+            let body = json!({"id": "microsoft", "name": "M", "scopes": {}, "state": state, "last_refusal": refusal});
+            let provider: ProviderBody = serde_json::from_value(body).unwrap();
+            assert_eq!(of(&[provider], Timestamp::from_secs(1000)), expected);
         }
     }
 }

@@ -20,7 +20,7 @@ pub enum ResponseFormat {
 #[serde(deny_unknown_fields)]
 pub struct Hint {
     /// The numbers.
-    pub number: Vec<u64>,
-    /// One sentence for the operator.
+    pub number: Vec<u32>,
+    /// One sentence for the operator: what it means, and what to do.
     pub sentence: String,
 }

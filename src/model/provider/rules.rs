@@ -173,6 +173,14 @@ pub struct ResponseRules {
     pub refresh_ttl: Option<u64>,
 }
 
+impl ResponseRules {
+    /// What is said of one of the provider's own numbers.
+    #[must_use]
+    pub fn sentence(&self, number: u32) -> Option<&str> {
+        self.hints.iter().find(|hint| hint.number.contains(&number)).map(|hint| hint.sentence.as_str())
+    }
+}
+
 impl Default for ResponseRules {
     fn default() -> Self {
         Self {

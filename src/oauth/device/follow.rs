@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::model::time::Timestamp;
 use crate::oauth::answer::TokenAnswer;
 use crate::oauth::device::Polled;
-use crate::oauth::rejection::Rejection;
+use crate::oauth::refused::Refused;
 
 /// How much longer the pauses get when the provider finds them too short.
 const STEP: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub enum Followed {
     /// The provider no longer knows the code, and its time is not over. It was spent, as a rule: the answer to a poll was lost.
     Gone,
     /// It will never bring anything.
-    Refused(Rejection),
+    Refused(Refused),
     /// Whoever follows it stopped.
     Stopped,
     /// The person said yes.
@@ -94,7 +94,7 @@ where
             Polled::Denied => return Followed::Denied,
             Polled::Expired if now() < until => return Followed::Gone,
             Polled::Expired => return Followed::Expired,
-            Polled::Refused(rejection) => return Followed::Refused(rejection),
+            Polled::Refused(refused) => return Followed::Refused(refused),
             Polled::Tokens(answer) => return Followed::Tokens { answer, sent_at },
             Polled::Later { after } => at_least = after.map_or(STEP, |after| after.wait(now())),
             Polled::Pending | Polled::Unanswered(_) => {}
@@ -110,6 +110,7 @@ mod tests {
     use std::future::ready;
 
     use super::*;
+    use crate::oauth::rejection::Rejection;
     use crate::oauth::retry_after::RetryAfter;
 
     /// Plays a provider's answers by a clock that only moves while somebody rests. The pauses, and how it ended.
@@ -167,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn a_provider_that_asks_for_a_pause_gets_it_once() {
         let later = |seconds| Polled::Later { after: Some(RetryAfter::In(Duration::from_secs(seconds))) };
-        let answers = vec![later(90), later(1), Polled::Refused(Rejection::Denied)];
+        let answers = vec![later(90), later(1), Polled::Refused(Rejection::Denied.into())];
         let (pauses, followed) = played(pace(), 900, answers).await;
         assert_eq!(pauses, [5, 90, 5]);
         assert!(matches!(followed, Followed::Refused(_)), "{followed:?}");

@@ -43,7 +43,7 @@ async fn asked(provider: &Provider, answer: Value) -> (HttpRequest, Result<Devic
     };
     let scopes = BTreeMap::from([(SlotName::main(), ScopeSet::read("repo gist", ' '))]);
     let authorized = authorize(As { provider, client: &client, now: Timestamp::from_secs(0) }, &scopes, &http).await;
-    (seen.into_inner().unwrap().unwrap(), authorized)
+    (seen.into_inner().unwrap().unwrap(), authorized.map_err(Rejection::from))
 }
 
 async fn polled(provider: &Provider, status: u16, answer: Value) -> (HttpRequest, Polled) {
@@ -128,7 +128,11 @@ async fn every_answer_to_a_poll_is_named_for_what_happens_next() {
         (400, json!({"error": "expired_token"}), "Expired"),
         (400, json!({"error": "invalid_grant"}), "Expired"),
         (403, json!({"error": "access_denied"}), "Denied"),
-        (401, json!({"error": "invalid_client"}), "Refused(Registration { code: Code(\"invalid_client\") })"),
+        (
+            401,
+            json!({"error": "invalid_client"}),
+            "Refused(Refused { rejection: Registration { code: Code(\"invalid_client\") }, hint: None, claims: None })",
+        ),
         (503, json!({}), "Later { after: None }"),
         (502, json!({}), "Unanswered(\"an answer that is neither a token nor an error\")"),
         (200, json!({}), "Unanswered(\"an answer without an access token\")"),
@@ -147,7 +151,10 @@ async fn silence_is_told_from_what_may_never_be_sent() {
     for (error, expected) in [
         (TransportError::Lost("reset"), "Unanswered(\"reset\")"),
         (TransportError::Unsent("no connection"), "Unanswered(\"no connection\")"),
-        (TransportError::NotAllowed, "Refused(Unsent(\"not an address of this provider\"))"),
+        (
+            TransportError::NotAllowed,
+            "Refused(Refused { rejection: Unsent(\"not an address of this provider\"), hint: None, claims: None })",
+        ),
     ] {
         let http = move |_: HttpRequest| -> Answer<'static> { Box::pin(std::future::ready(Err(error.clone()))) };
         let polled = poll(

@@ -65,6 +65,7 @@ impl Manner for Microsoft {
     fn named(&self, _scene: &Scene<'_>, refusal: Refusal) -> Said {
         let (code, number, words) = match refusal {
             Refusal::NoClient => ("unauthorized_client", 700_016, "Application was not found in the directory."),
+            Refusal::Assertion => ("invalid_client", 700_027, "Client assertion failed signature validation."),
             Refusal::Client => ("invalid_client", 7_000_215, "Invalid client secret provided."),
             Refusal::NoSecret => ("invalid_client", 7_000_218, "The request body must contain client_secret."),
             Refusal::PublicSecret => {

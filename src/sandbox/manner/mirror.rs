@@ -2,7 +2,12 @@
 //!
 //! Each host of the definition becomes the first segment of a path, so that one sandbox can be all of them.
 
+mod client;
+mod device;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{Method, StatusCode};
@@ -14,20 +19,28 @@ use crate::model::provider::rules::{CallbackIss, DefaultTtl, Encoding, ErrorClas
 use crate::model::provider::rules::{Rotation as Rotates, ScopesManagedBy};
 use crate::model::provider::{IdentitySource, Provider, Revoke, RevokeAuth, RevokeMethod, RevokeReach};
 use crate::sandbox::answer::Answer;
-use crate::sandbox::machine::{Credentials, Issued, Reach, Refusal, Revocation};
+use crate::sandbox::assertion::{AssertionFault, Assertions, MadeKey};
+use crate::sandbox::machine::{Credentials, DeviceGiven, Issued, Reach, Refusal, Revocation};
 use crate::sandbox::manner::route::{Route, Spot};
 use crate::sandbox::manner::{Manner, Role, Said, Scene, Wish};
-use crate::sandbox::options::{Options, Rotation, SandboxUser};
+use crate::sandbox::options::{DEFAULT_CLIENT, DeviceSecret, Options, Rotation, SandboxUser};
 use crate::sandbox::params::Params;
 
 /// Where the consent form of the sandbox goes.
 const CONSENT: &str = "/consent";
+/// Where a person enters the code of a device.
+const DEVICE_PAGE: &str = "/device";
+/// How long a client waits between two polls: the shortest that it believes.
+const DEVICE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A provider as one definition has it.
 #[derive(Debug)]
 pub struct Mirror {
     provider: Provider,
     told: Mutex<Option<Telling>>,
+    /// What the client signs, if that is how it proves itself.
+    assertions: Option<Assertions>,
+    codes_given: AtomicUsize,
 }
 
 /// How a refusal is told.
@@ -42,10 +55,11 @@ pub struct Telling {
 }
 
 impl Mirror {
-    /// The mirror of a provider.
+    /// The mirror of a provider, and the key with which [`DEFAULT_CLIENT`] signs for itself, if it does.
     #[must_use]
-    pub fn of(provider: Provider) -> Arc<Self> {
-        Arc::new(Self { provider, told: Mutex::new(None) })
+    pub fn of(provider: Provider, key: Option<&MadeKey>) -> Arc<Self> {
+        let assertions = key.map(|key| Assertions::of(DEFAULT_CLIENT, key.public()));
+        Arc::new(Self { provider, told: Mutex::new(None), assertions, codes_given: AtomicUsize::new(0) })
     }
 
     /// The switches of the sandbox that the definition speaks about.
@@ -59,12 +73,15 @@ impl Mirror {
                 Rotates::MultiValid => Rotation::MultiValid,
                 Rotates::SingleUse => Rotation::SingleUse {
                     kills_family: true,
-                    grace: std::time::Duration::from_secs(rules.refresh.grace.unwrap_or_default()),
+                    grace: Duration::from_secs(rules.refresh.grace.unwrap_or_default()),
                 },
             },
             pkce_required: rules.pkce,
             iss_on_callback: rules.issuer.callback_iss != CallbackIss::Ignore && !rules.issuer.accept.is_empty(),
             kills_access_on_refresh: rules.refresh.kills_access,
+            device_interval: DEVICE_INTERVAL,
+            // The mirror looks at that itself, request by request.
+            device_secret: DeviceSecret::Never,
             ..Options::default()
         }
     }
@@ -72,12 +89,7 @@ impl Mirror {
     /// The provider with every address at the sandbox that stands at `origin`.
     #[must_use]
     pub fn provider_at(&self, origin: &Url) -> Provider {
-        let at = |url: &Url| {
-            let mut moved = origin.clone();
-            moved.set_path(&path(url));
-            moved.set_query(url.query());
-            moved
-        };
+        let at = |url: &Url| moved(origin.as_str(), url);
         let mut provider = self.provider.clone();
         let endpoints = &mut provider.endpoints;
         endpoints.authorize = at(&endpoints.authorize);
@@ -87,10 +99,34 @@ impl Mirror {
         if let IdentitySource::Http { url, .. } = &mut provider.identity.source {
             *url = at(url);
         }
-        if let Some(revoke) = &mut provider.revoke {
+        for revoke in [&mut provider.revoke, &mut provider.revoke_wider].into_iter().flatten() {
             revoke.url = at(&revoke.url);
         }
         provider
+    }
+
+    /// How many names of the page the device flow has here: so many codes have to be asked for until each was read.
+    #[must_use]
+    pub fn page_names(&self) -> usize {
+        device::page_names(self).len()
+    }
+
+    /// How many device codes were given.
+    #[must_use]
+    pub fn device_codes(&self) -> usize {
+        self.codes_given.load(Ordering::Relaxed)
+    }
+
+    /// How many assertions of the client were good.
+    #[must_use]
+    pub fn assertions_good(&self) -> usize {
+        self.assertions.as_ref().map_or(0, Assertions::good)
+    }
+
+    /// What was wrong with the client's last assertion; `None` if nothing was, or there was none.
+    #[must_use]
+    pub fn assertion_fault(&self) -> Option<AssertionFault> {
+        self.assertions.as_ref().and_then(Assertions::last_fault)
     }
 
     /// The account that the definition should read for this person.
@@ -129,6 +165,13 @@ impl Mirror {
 
     fn own_telling(&self, refusal: Refusal) -> Telling {
         let classes: &[ErrorClass] = match refusal {
+            // RFC 8628 section 3.5 and RFC 7523 section 3.2 leave no choice.
+            Refusal::Assertion
+            | Refusal::Denied
+            | Refusal::DeviceCode(_)
+            | Refusal::Expired
+            | Refusal::Pending
+            | Refusal::SlowDown { .. } => &[],
             Refusal::RefreshToken(_) => &[ErrorClass::Reauth],
             Refusal::Code(_) => &[ErrorClass::RestartLogin, ErrorClass::Reauth],
             _ => &[ErrorClass::Misconfigured],
@@ -176,7 +219,7 @@ impl Mirror {
     }
 
     /// An error as the definition reads it.
-    fn written(&self, code: Option<&str>, sub: Option<&str>, status: StatusCode) -> Answer {
+    fn written(&self, code: Option<&str>, sub: Option<&str>) -> Value {
         let rules = &self.provider.response;
         let mut body = Value::Object(Map::new());
         if let Some(Match { pointer, equals }) = &rules.ok_when {
@@ -188,11 +231,18 @@ impl Mirror {
                 place.put(&mut body, json!(word));
             }
         }
-        Answer::json(status, &body)
+        body
     }
 
-    fn revocation_rules(&self) -> Result<&Revoke, Refusal> {
-        self.provider.revoke.as_ref().ok_or(Refusal::Request("there is no revocation"))
+    /// The ways to take something back, the narrow one first.
+    fn revocations(&self) -> impl Iterator<Item = &Revoke> {
+        [&self.provider.revoke, &self.provider.revoke_wider].into_iter().flatten()
+    }
+
+    /// The way that a request takes.
+    fn revocation_rules(&self, scene: &Scene<'_>) -> Option<&Revoke> {
+        let meant = |rules: &&Revoke| path(&rules.url) == scene.call.path && method(rules.method) == scene.call.method;
+        self.revocations().find(meant)
     }
 }
 
@@ -212,25 +262,29 @@ impl Manner for Mirror {
             Route::at("consent", CONSENT, Spot::Consent),
             Route::at("token", path(&provider.endpoints.token), Spot::Token).only(Method::POST),
         ];
+        if let Some(url) = &provider.endpoints.device {
+            routes.push(Route::at("device authorization", path(url), Spot::Device).only(Method::POST));
+            routes.push(Route::at("enter a code", DEVICE_PAGE, Spot::DevicePage));
+        }
         routes.extend(provider.endpoints.jwks.iter().map(|url| Route::at("keys", path(url), Spot::Jwks)));
         if let IdentitySource::Http { url, .. } = &provider.identity.source {
             routes.push(Route::at("account", path(url), Spot::Account).only(Method::GET));
         }
-        routes.extend(provider.revoke.iter().map(|rules| {
-            Route::at("revoke", path(&rules.url), Spot::Revoke).only(match rules.method {
-                RevokeMethod::Delete => Method::DELETE,
-                RevokeMethod::Post => Method::POST,
-            })
-        }));
+        let revoke = |rules: &Revoke| Route::at("revoke", path(&rules.url), Spot::Revoke).only(method(rules.method));
+        routes.extend(self.revocations().map(revoke));
         routes
     }
 
     fn encoding(&self, at: Spot) -> Encoding {
         match at {
-            Spot::Token => self.provider.token.encoding,
-            Spot::Revoke => self.provider.revoke.as_ref().map_or(Encoding::Form, |rules| rules.encoding),
+            Spot::Device | Spot::Token => self.provider.token.encoding,
+            Spot::Revoke => self.revocations().next().map_or(Encoding::Form, |rules| rules.encoding),
             _ => Encoding::Form,
         }
+    }
+
+    fn credentials(&self, scene: &Scene<'_>, params: &Params) -> Result<Credentials, Refusal> {
+        client::read(self, scene, params)
     }
 
     fn wishes(&self, _scene: &Scene<'_>, params: &Params) -> Vec<Wish> {
@@ -245,9 +299,12 @@ impl Manner for Mirror {
     }
 
     fn revocation(&self, scene: &Scene<'_>, params: &Params) -> Result<Revocation, Refusal> {
-        let rules = self.revocation_rules()?;
+        let rules = self.revocation_rules(scene).ok_or(Refusal::Request("there is no revocation"))?;
         let by = match rules.auth {
-            RevokeAuth::Basic | RevokeAuth::Post => Some(Credentials::read(&scene.call.headers, params)?),
+            RevokeAuth::Basic | RevokeAuth::Post => {
+                client::signed(self, scene, params)?;
+                Some(Credentials::read(&scene.call.headers, params)?)
+            }
             RevokeAuth::Bearer | RevokeAuth::None => None,
         };
         let token = match rules.auth {
@@ -305,20 +362,28 @@ impl Manner for Mirror {
         Answer::json(StatusCode::OK, &body)
     }
 
+    fn device_given(&self, _scene: &Scene<'_>, given: &DeviceGiven, page: &str) -> Answer {
+        Answer::json(StatusCode::OK, &device::given(self, given, page))
+    }
+
     fn refused(&self, _scene: &Scene<'_>, refusal: Refusal) -> Answer {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let telling = told.unwrap_or_else(|| self.own_telling(refusal));
         let status = StatusCode::from_u16(telling.status).unwrap_or(StatusCode::BAD_REQUEST);
-        self.written(telling.code.as_deref(), telling.sub.as_deref(), status)
+        let mut body = self.written(telling.code.as_deref(), telling.sub.as_deref());
+        if let Refusal::SlowDown { interval } = refusal {
+            body["interval"] = json!(interval);
+        }
+        Answer::json(status, &body)
     }
 
     fn error(&self, _scene: &Scene<'_>, said: &Said) -> Answer {
         let usual = self.usual_status();
-        self.written(Some(&said.code), None, said.status_or(usual))
+        Answer::json(said.status_or(usual), &self.written(Some(&said.code), None))
     }
 
-    fn revoked(&self, _scene: &Scene<'_>) -> Answer {
-        let status = self.provider.revoke.as_ref().and_then(|rules| rules.ok_http.first()).copied().unwrap_or(200);
+    fn revoked(&self, scene: &Scene<'_>) -> Answer {
+        let status = self.revocation_rules(scene).and_then(|rules| rules.ok_http.first()).copied().unwrap_or(200);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
         if status == StatusCode::NO_CONTENT {
             return Answer::empty(status);
@@ -335,6 +400,21 @@ impl Manner for Mirror {
     fn dead_token(&self, _scene: &Scene<'_>, _sent: bool) -> Answer {
         Answer::json(StatusCode::UNAUTHORIZED, &json!({"error": "invalid_token"}))
     }
+}
+
+const fn method(method: RevokeMethod) -> Method {
+    match method {
+        RevokeMethod::Delete => Method::DELETE,
+        RevokeMethod::Post => Method::POST,
+    }
+}
+
+/// The address at the sandbox that stands at `origin`.
+fn moved(origin: &str, url: &Url) -> Url {
+    let mut moved: Url = origin.parse().expect("a sandbox is somewhere");
+    moved.set_path(&path(url));
+    moved.set_query(url.query());
+    moved
 }
 
 /// Host, port and path of an address, as one path.

@@ -86,7 +86,7 @@ impl Manner for Slack {
     fn named(&self, scene: &Scene<'_>, refusal: Refusal) -> Said {
         let code = match refusal {
             Refusal::NoClient => "invalid_client_id",
-            Refusal::Client | Refusal::NoSecret | Refusal::PublicSecret => "bad_client_secret",
+            Refusal::Assertion | Refusal::Client | Refusal::NoSecret | Refusal::PublicSecret => "bad_client_secret",
             Refusal::Code(_) => "invalid_code",
             Refusal::RedirectUri => "bad_redirect_uri",
             Refusal::RefreshToken(_) => "invalid_refresh_token",

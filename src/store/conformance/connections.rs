@@ -233,7 +233,8 @@ pub(super) async fn a_challenge_is_kept_until_the_connection_serves_again(store:
 
     let reason = ReconnectReason::UserAction;
     let state = State::NeedsReconnect(reason);
-    let failure = Failure { class: "user_action", state, retry_at: None, uncertain: false, rejections: 1 };
+    let failure =
+        Failure { class: "user_action", number: None, state, retry_at: None, uncertain: false, rejections: 1 };
     assert!(store.record_failure(&key(&made), first(&made), &failure).await.unwrap());
     assert!(kept().await.is_some(), "a failure is what it is kept for");
 

@@ -11,7 +11,7 @@ use crate::model::time::Timestamp;
 use crate::store::records::{Armed, Confirmed, Extent, Failure, Grant, GrantKey, HELD, Replaced};
 
 fn failure(state: State, retry_at: Option<Timestamp>) -> Failure {
-    Failure { class: "provider_down", state, retry_at, uncertain: false, rejections: 0 }
+    Failure { class: "provider_down", number: None, state, retry_at, uncertain: false, rejections: 0 }
 }
 
 async fn stored(store: &Any, key: &GrantKey) -> (Connection, Grant) {
@@ -187,6 +187,22 @@ pub(super) async fn a_failure_is_counted_and_ends_the_lease(store: Any) {
         assert_eq!((grant.version, grant.content.renew_at), (before.version, Some(later(5))));
         assert_eq!((&grant.content.access, &grant.content.refresh), (&before.content.access, &before.content.refresh));
     }
+}
+
+pub(super) async fn a_number_is_that_of_the_last_failure(store: Any) {
+    let made = connected(store.as_ref()).await;
+    let kept = async || stored(&store, &key(&made)).await.1.failure_number;
+    assert_eq!(kept().await, None);
+    for number in [Some(7_000_222), None, Some(0), Some(u32::MAX)] {
+        let failed = Failure { number, ..failure(State::RefreshFailed, Some(NOW)) };
+        assert!(store.record_failure(&key(&made), first(&made), &failed).await.unwrap());
+        assert_eq!(kept().await, number);
+    }
+    assert!(is_armed(&store.arm(&key(&made), first(&made), &lease(&boot(), 90), NOW).await.unwrap()));
+    assert_eq!(kept().await, Some(u32::MAX), "it is not known yet what comes of it");
+    let replaced = store.replace_grant(&key(&made), first(&made), &content(None)).await.unwrap();
+    assert!(matches!(replaced, Replaced::Yes { .. }));
+    assert_eq!(kept().await, None, "a token came");
 }
 
 pub(super) async fn every_state_is_kept_as_it_is(store: Any) {

@@ -71,6 +71,7 @@ pub(super) async fn what_was_put_off_by_another_clock_comes_soon(store: Any) {
     let made = connected(store.as_ref()).await;
     let put_off = Failure {
         class: "provider_down",
+        number: None,
         state: State::RefreshFailed,
         retry_at: Some(later(7200)),
         uncertain: false,
@@ -103,7 +104,7 @@ pub(super) async fn what_is_not_scheduled_stays_so(store: Any) {
     connect(store.as_ref(), &endless, None).await;
     connect(store.as_ref(), &lost, Some(later(1800))).await;
     let state = State::NeedsReconnect(ReconnectReason::UserAction);
-    let dead = Failure { class: "rejected", state, retry_at: None, uncertain: false, rejections: 0 };
+    let dead = Failure { class: "rejected", number: None, state, retry_at: None, uncertain: false, rejections: 0 };
     assert!(store.record_failure(&key(&lost), first(&lost), &dead).await.unwrap());
     replan(&store, NOW.before(HOUR)).await;
     for made in [&endless, &lost] {

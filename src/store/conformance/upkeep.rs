@@ -28,7 +28,14 @@ fn unless_renewed(seconds: u64) -> Ends {
 }
 
 async fn fail(store: &Any, made: &Connection, state: State) {
-    let failure = Failure { class: "provider_down", state, retry_at: Some(later(10)), uncertain: false, rejections: 0 };
+    let failure = Failure {
+        class: "provider_down",
+        number: None,
+        state,
+        retry_at: Some(later(10)),
+        uncertain: false,
+        rejections: 0,
+    };
     assert!(store.record_failure(&key(made), first(made), &failure).await.unwrap());
 }
 

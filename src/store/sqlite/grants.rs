@@ -126,7 +126,7 @@ pub(super) fn replace(db: &Sqlite, key: &GrantKey, read: Version, new: &NewGrant
              SET generation = :generation, token_id = :token_id, access = :access, refresh = :refresh, scopes = :scopes,
                  issued_at = :issued_at, expires_at = :expires_at, refresh_expires_at = :refresh_expires_at,
                  renew_at = :renew_at, ends_at = :ends_at, lapses_at = :lapses_at, lease_boot = NULL, lease_until = NULL,
-                 failures = 0, last_failure = NULL, uncertain = 0, rejections = 0
+                 failures = 0, last_failure = NULL, failure_number = NULL, uncertain = 0, rejections = 0
              WHERE connection = :connection AND slot = :slot",
         )?
         .execute(named_params! {
@@ -164,7 +164,7 @@ pub(super) fn record_failure(db: &Sqlite, key: &GrantKey, read: Version, failure
     db.prepare_cached(
         "UPDATE grants
          SET lease_boot = NULL, lease_until = NULL, failures = ?3, last_failure = ?4, renew_at = ?5, uncertain = ?6,
-             rejections = ?7
+             rejections = ?7, failure_number = ?8
          WHERE connection = ?1 AND slot = ?2",
     )?
     .execute(params![
@@ -175,6 +175,7 @@ pub(super) fn record_failure(db: &Sqlite, key: &GrantKey, read: Version, failure
         failure.retry_at.map(Timestamp::as_millis),
         failure.uncertain,
         failure.rejections,
+        failure.number,
     ])?;
     connections::set_state(db, &key.connection, &failure.state)?;
     reschedule(db, &key.connection, &failure.state)?;

@@ -64,6 +64,7 @@ pub(super) fn grant(row: &Row<'_>) -> Read<Grant> {
         lease: lease(row)?,
         failures: value(row, "failures")?,
         last_failure: value(row, "last_failure")?,
+        failure_number: value(row, "failure_number")?,
         uncertain: value(row, "uncertain")?,
         rejections: value(row, "rejections")?,
     })

@@ -149,6 +149,8 @@ CREATE TABLE grants (
     lease_until        INTEGER,
     failures           INTEGER NOT NULL DEFAULT 0,
     last_failure       TEXT,
+    -- The provider's own number for it, if the definition explained that when it came.
+    failure_number     INTEGER,
     -- 1 if an answer to this refresh token may have been lost: it may be spent.
     uncertain          INTEGER NOT NULL DEFAULT 0,
     -- How often in a row the provider refused this refresh token for good.
