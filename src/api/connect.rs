@@ -158,7 +158,10 @@ fn session(broker: &Broker, prompt: Prompt, ticket: Option<&str>) -> SessionBody
         let unusable = redirect::check(&configured.provider, &registry.redirect_uri(&prompt.session.provider))?;
         Some(unusable.why)
     });
-    SessionBody { device_flow, no_way_back, ..written(prompt, ticket) }
+    let body = written(prompt, ticket);
+    let missing = configured.zip(body.granted.as_ref());
+    let missing = missing.map(|(configured, granted)| configured.provider.scopes.missing(granted, &body.scopes));
+    SessionBody { device_flow, no_way_back, missing_scopes: missing.filter(|missing| !missing.is_empty()), ..body }
 }
 
 fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
@@ -186,6 +189,7 @@ fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
         scopes: session.scopes,
         account,
         granted,
+        missing_scopes: None,
         connection,
         device_flow: false,
         no_way_back: None,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use grantd::clock::{Clock as _, SystemClock};
+use grantd::sandbox::browser::Browser;
 use grantd::sandbox::{Fault, Fingerprint, GrantId, Options, Rotation, What, When};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -97,6 +98,7 @@ impl Run {
             }
             sleep(self.dice.millis_below(250)).await;
             self.world.daemon.kill();
+            self.hear_out_the_dead().await;
             self.kills.push(SystemClock.now().as_millis());
             self.callers.check();
             if self.is_dead_at_once() {
@@ -110,6 +112,15 @@ impl Run {
         self.callers.stop().await;
         self.world.sandbox.clear_faults();
         self.settle().await;
+    }
+
+    /// Waits until the provider has noted what the daemon had sent: on a busy machine that can be after the kill, and would
+    /// look as if nothing lay between it and what the next daemon sends. Connections are taken up in their order, so whoever
+    /// comes last and is answered comes after all of them.
+    async fn hear_out_the_dead(&self) {
+        for _ in 0..2 {
+            Browser::new().open(self.world.sandbox.url()).await.unwrap();
+        }
     }
 
     /// Replaces the connections that were lost, so that the load stays what it is. The daemon is not running.

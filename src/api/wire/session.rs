@@ -82,6 +82,9 @@ pub struct SessionBody {
     /// What it was given, while that waits for the person's word; may be less than was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub granted: Option<ScopeSet>,
+    /// What of `scopes` it was not given, as the provider means scopes; absent if that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_scopes: Option<ScopeSet>,
     /// The connection, once it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionId>,

@@ -55,8 +55,7 @@ fn shown(session: &SessionBody, before: Option<&Account>) -> String {
     };
     let mut text =
         format!("The account that came back at {}:\n\n  {name}\n  may be used for: {scopes}\n", session.provider);
-    let missing = granted.missing(&session.scopes);
-    if !missing.is_empty() {
+    if let Some(missing) = &session.missing_scopes {
         text.push_str(&format!("  was not told to be good for: {}\n", plain(&missing.to_string())));
     }
     let other = before.filter(|before| session.account.as_ref().is_some_and(|account| account.id != before.id));
@@ -91,11 +90,12 @@ mod tests {
         let mut session = body("awaiting_confirmation", "localhost");
         session.account = Some(Account { id: "1".to_owned(), name: "octo\u{1b}cat".to_owned() });
         session.granted = Some(ScopeSet::read("gist", ' '));
+        session.missing_scopes = Some(ScopeSet::read("repo", ' '));
         let text = shown(&session, None);
         for said in ["at github:", "octo\u{fffd}cat", "may be used for: gist", "was not told to be good for: repo"] {
             assert!(text.contains(said), "{said}: {text}");
         }
-        session.granted = Some(ScopeSet::read("repo", ' '));
+        session.missing_scopes = None;
         assert!(!shown(&session, None).contains("was not told"));
     }
 

@@ -24,6 +24,9 @@ async fn an_unticked_scope_is_missed_and_can_be_asked_for() {
             [("account", ADA)].into_iter().chain(given.iter().map(|&scope| ("scope", scope))).collect();
         let confirm = journey.browser.press(&consent, "allow", &chosen).await.unwrap();
         assert_says(&confirm, &["Asked for, and not granted", refused]);
+        let missing = journey.standing(&world).await.json["missing_scopes"].clone();
+        let found = missing.as_array().unwrap().iter().any(|scope| scope.as_str().unwrap().ends_with(refused));
+        assert!(found, "{name}: {missing}");
         journey.browser.press(&confirm, "/confirm", &[]).await.unwrap();
         world.living(json!({})).await;
         let lacking = world.daemon.token(json!({"scopes": [refused]})).await;
@@ -40,8 +43,12 @@ async fn an_unticked_scope_is_missed_and_can_be_asked_for() {
 async fn all_that_was_asked_for_is_understood_as_granted_whatever_the_provider_calls_it() {
     let told = |case: Case| async move {
         let world = case.world().await;
-        let confirm = Journey::begin(&world).await.come_back(ADA).await;
+        let journey = Journey::begin(&world).await;
+        let confirm = journey.come_back(ADA).await;
         assert!(!confirm.body.contains("not granted"), "{}: {}", case.name, confirm.body);
+        let standing = journey.standing(&world).await;
+        assert_eq!(standing.text("status"), "awaiting_confirmation", "{}", case.name);
+        assert_eq!(standing.json.get("missing_scopes"), None, "{}: {standing:?}", case.name);
     };
     for case in [GITHUB, GOOGLE, MICROSOFT, SLACK, NOTION] {
         told(case).await;
