@@ -4,6 +4,7 @@ mod census;
 mod connect;
 mod connections;
 pub mod deadline;
+mod eager;
 mod health;
 pub mod input;
 mod invitation;
