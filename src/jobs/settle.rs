@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 use crate::broker::Broker;
 
@@ -18,16 +17,8 @@ pub async fn run(broker: Arc<Broker>, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => settle(&broker).await,
+            _ = ticks.tick() => broker.settle_audit().await,
             () = stop.cancelled() => return,
         }
-    }
-}
-
-/// As a task of its own: whatever becomes of one round, there is a next one.
-async fn settle(broker: &Arc<Broker>) {
-    let broker = Arc::clone(broker);
-    if tokio::spawn(async move { broker.settle_audit().await }).await.is_err() {
-        error!("Moving the audit journal broke down; it is tried again");
     }
 }

@@ -1,9 +1,11 @@
 //! Moves entries from the journal into the store's chain of hashes, signs the days that ended, and drops what is too old.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use subtle::ConstantTimeEq as _;
 use tokio::task::spawn_blocking;
 use tracing::{Level, enabled, error, info, warn};
@@ -44,10 +46,13 @@ impl Broker {
     /// Makes durable what was written since the last time, and moves it into the store. What does not work is tried the next
     /// time; the operator hears of it once.
     pub async fn settle_audit(&self) {
-        let outcome = match self.journal_synced().await {
-            Ok(()) => self.journal_moved().await.map_err(|error| error.to_string()),
-            Err(error) => Err(format!("the journal cannot be synced: {error}")),
+        let round = async {
+            self.journal_synced().await.map_err(|error| format!("the journal cannot be synced: {error}"))?;
+            self.journal_moved().await.map_err(|error| error.to_string())
         };
+        // Whatever becomes of one round, there is a next one, and the end of the daemon is not in its way.
+        let outcome = AssertUnwindSafe(round).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|_| Err("moving them broke down".to_owned()));
         match outcome {
             Ok(()) if self.audit.stuck.swap(false, Ordering::Relaxed) => info!("The audit log takes entries again"),
             Ok(()) => {}
