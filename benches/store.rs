@@ -1,4 +1,5 @@
-//! What keeping a token costs: arm and replace one after the other, 64 at a time, and reading a connection.
+//! What keeping a token costs: arm and replace one after the other, 64 at a time, and reading a connection; and what writing down
+//! that one was handed out adds to a request.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use grantd::model::audit::{Act, Entry};
 use grantd::model::connection::{Account, Connection, State};
 use grantd::model::grant_type::GrantType;
 use grantd::model::id::{BootId, ConnectId, ConnectionId, Epoch, SlotName, TokenId, Version, random_bytes};
@@ -15,6 +17,7 @@ use grantd::model::subject::Subject;
 use grantd::model::time::Timestamp;
 use grantd::seal::Sealed;
 use grantd::store::Store;
+use grantd::store::journal::Journal;
 use grantd::store::records::{
     Armed, ConfirmedConnection, Ends, GrantKey, Lease, NewGrant, Opening, Pending, Replaced, first_version,
 };
@@ -161,12 +164,46 @@ fn store(criterion: &mut Criterion) {
     });
 }
 
+/// What stands between a token in memory and its answer.
+fn journal(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a directory");
+    let journal = Journal::open(&directory.path().join("grantd.db")).expect("a journal");
+    let entry = Entry {
+        caller: Some("uid:1000".into()),
+        tenant: Some("local".into()),
+        subject: Some("uid:1000".into()),
+        uid: Some(1000),
+        pid: Some(4711),
+        provider: Some("github".into()),
+        account: Some("583231".into()),
+        connection: Some("cx_h1cE3mIrDmSyQ2u0oWvZ5g".into()),
+        slot: Some("main".into()),
+        scopes: Some("repo read:user".into()),
+        rule: Some("own".into()),
+        token_id: Some("tk_h1cE3mIrDmSyQ2u0oWvZ5g".into()),
+        fingerprint: Some("ba7816bf8f01cfea".into()),
+        ..Entry::new(Act::TokenGranted)
+    };
+    let mut written = 0_u32;
+    criterion.bench_function("append to the audit journal", |bencher| {
+        bencher.iter(|| {
+            journal.append(&mut entry.clone(), NOW).expect("append");
+            written += 1;
+            // As the schedule does, so that the disk is not filled.
+            if written.is_multiple_of(50_000) {
+                let which = journal.to_move().expect("something was written");
+                journal.moved(which).expect("empty");
+            }
+        });
+    });
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = store
+    targets = store, journal
 }
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! The socket API, version 1: HTTP/1.1 and JSON over a Unix socket, one file per resource.
 
+mod audit;
 mod census;
 mod connect;
 mod connections;
@@ -75,6 +76,8 @@ fn routes(broker: Arc<Broker>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(restore::routes(Arc::clone(&broker)))
         .unify()
+        .or(audit::routes(Arc::clone(&broker)))
+        .unify()
         .or(whoami::route())
         .unify()
         .or(metrics::route(Arc::clone(&broker)))
@@ -148,17 +151,20 @@ where
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use http::StatusCode;
 
     use super::*;
     use crate::broker::Parts;
+    use crate::broker::audit::AuditParts;
     use crate::broker::registry::Registry;
     use crate::clock::SystemClock;
     use crate::egress::Egress;
     use crate::model::caller::Peer;
     use crate::model::id::InstanceId;
     use crate::seal::Keyring;
+    use crate::store::journal::Journal;
     use crate::store::memory::MemoryStore;
     use crate::store::spool::Spool;
 
@@ -178,6 +184,11 @@ mod tests {
             clock: Arc::new(SystemClock),
             egress: Egress::open().unwrap(),
             spool: Spool::open(tempfile::tempdir().unwrap().path()).unwrap(),
+            audit: AuditParts {
+                journal: Journal::open(&tempfile::tempdir().unwrap().path().join("db")).unwrap(),
+                keep: Duration::from_secs(86_400),
+                copy: false,
+            },
             cache_entries: 1,
             open_sessions: 1,
         })

@@ -7,9 +7,11 @@
 //! A refresh is spread over several files. [`flight`] makes one of many, [`lane`] says who may send, [`renew`] sends, [`keep`]
 //! keeps what came, with [`unsettled`] for what the store does not know yet; [`verdict`] and [`incident`] say what a failure
 //! means, [`note`] writes it down, [`explain`] has the words. [`due`] and [`schedule`] decide when, [`ticker`] and [`replan`] mind the clocks,
-//! [`quarantine`] and [`restore`] an old copy of the store, [`forecast`] and [`usage`] look ahead.
+//! [`quarantine`] and [`restore`] an old copy of the store, [`forecast`] and [`usage`] look ahead. [`audit`] writes down what is
+//! decided and done.
 
 pub mod account;
+pub mod audit;
 pub mod cache;
 pub mod callback;
 pub mod choice;
@@ -65,6 +67,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 use url::Url;
 
+use crate::broker::audit::{Audit, AuditParts};
 use crate::broker::cache::Cache;
 use crate::broker::due::Rounds;
 use crate::broker::elsewhere::Elsewhere;
@@ -82,6 +85,7 @@ use crate::broker::unsettled::Unsettled;
 use crate::broker::usage::Usage;
 use crate::clock::Clock;
 use crate::egress::Egress;
+use crate::model::audit::Act;
 use crate::model::connection::Connection;
 use crate::model::id::{BootId, ConnectId, Version, random_bytes};
 use crate::model::session::{ConnectFailure, Progress};
@@ -104,6 +108,8 @@ pub struct Parts {
     pub egress: Egress,
     /// Where what the store does not take is kept meanwhile.
     pub spool: Spool,
+    /// Where each decision is written down.
+    pub audit: AuditParts,
     /// How many shelves are kept in memory.
     pub cache_entries: usize,
     /// How many connect sessions of one subject may be open at once.
@@ -128,6 +134,7 @@ pub struct Broker {
     early: EarlyLimit,
     unsettled: Unsettled,
     spool: Arc<Spool>,
+    audit: Audit,
     tickets: Tickets,
     usage: Usage,
     meter: Meter,
@@ -166,6 +173,7 @@ impl Broker {
             early: EarlyLimit::default(),
             unsettled: Unsettled::default(),
             spool: Arc::new(parts.spool),
+            audit: Audit::new(parts.audit),
             tickets: Tickets::default(),
             usage: Usage::default(),
             meter: Meter::default(),
@@ -198,6 +206,7 @@ impl Broker {
         self.registry.store(Arc::clone(&registry));
         self.lanes.reset_registration();
         self.refusals.clear();
+        self.daemon_noted(Act::ConfigurationReloaded);
         self.retry_corrected(registry);
     }
 
@@ -230,6 +239,8 @@ impl Broker {
         if let Err(error) = self.write_all_usage().await {
             warn!(%error, "Could not note when connections were last used");
         }
+        self.daemon_noted(Act::DaemonStopped);
+        self.settle_audit().await;
         failpoint_async!("drain.close");
         if let Err(error) = self.store.close().await {
             warn!(%error, "Could not close the store properly");

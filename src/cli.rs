@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 pub mod account;
+pub mod audit;
 pub mod client;
 pub mod connect;
 pub mod demo;
@@ -64,6 +65,7 @@ enum Command {
     Account(Asking<account::AccountArgs>),
     Disconnect(Asking<disconnect::DisconnectArgs>),
     Restore(Asking<restore::RestoreArgs>),
+    Audit(Asking<audit::AuditArgs>),
     /// Show what to register at a provider; check and try a definition of your own; let a provider be asked again
     #[command(subcommand)]
     Provider(Provider),
@@ -84,7 +86,7 @@ struct Asking<A: clap::Args> {
     #[command(flatten)]
     args: A,
     /// The socket of the daemon to ask; GRANTD_SOCKET in the environment does the same
-    #[arg(long, value_name = "PATH", display_order = 900)]
+    #[arg(long, value_name = "PATH", display_order = 900, global = true)]
     socket: Option<PathBuf>,
 }
 
@@ -165,6 +167,10 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
         Command::Restore(asking) => {
             let socket = asking.socket()?;
             restore::run(asking.args, &socket, screen).await
+        }
+        Command::Audit(asking) => {
+            let socket = asking.socket()?;
+            audit::run(asking.args, &socket, screen).await
         }
         Command::Provider(Provider::Local(command)) => {
             serve::with_configuration(|context| provider::run(&command, context, screen.out))

@@ -8,7 +8,7 @@ mod tls;
 pub mod values;
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -39,6 +39,9 @@ pub struct Config {
     /// What is told to the operator.
     #[serde(default)]
     pub log: LogConfig,
+    /// The record of what was decided and done.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// What one caller can take from the others.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -149,6 +152,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// The record of what was decided and done.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// For how many days entries are kept; up to one day longer, because they are dropped by whole days.
+    pub keep: NonZeroU16,
+    /// Whether each entry is written into the daemon's log too, at the level `info`.
+    pub log: bool,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { keep: NonZeroU16::new(90).expect("the default is not zero"), log: true }
+    }
+}
+
 /// What one caller can take from the others.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -182,6 +201,8 @@ pub struct JobsConfig {
     pub forecast: String,
     /// Writing down when connections were last used.
     pub usage: String,
+    /// Dropping audit entries that were kept long enough.
+    pub audit: String,
 }
 
 impl Default for JobsConfig {
@@ -191,6 +212,7 @@ impl Default for JobsConfig {
             housekeep: "0 * * * * *".to_owned(),
             forecast: "0 0 * * * *".to_owned(),
             usage: "30 * * * * *".to_owned(),
+            audit: "0 15 3 * * *".to_owned(),
         }
     }
 }

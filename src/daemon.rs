@@ -5,6 +5,7 @@ mod root_key;
 mod supervisor;
 
 use std::fs::DirBuilder;
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::api;
 use crate::api::listener::{self, ListenError, Placement, SocketFile};
 use crate::api::peer::is_nobody;
 use crate::api::serve::Limits;
+use crate::broker::audit::AuditParts;
 use crate::broker::registry::Registry;
 use crate::broker::{Broker, Parts};
 use crate::clock::SystemClock;
@@ -31,6 +33,7 @@ use crate::egress::{Egress, EgressError};
 use crate::jobs::{self, Jobs, JobsError, Timetable};
 use crate::model::id::InstanceId;
 use crate::seal::{Keyring, UnlockError};
+use crate::store::journal::Journal;
 use crate::store::records::Installation;
 use crate::store::spool::{Spool, SpoolError};
 use crate::store::sqlite::{OpenError, SqliteStore};
@@ -57,10 +60,21 @@ pub struct Settings {
     pub root_key: RootKeyFrom,
     /// When the jobs run.
     pub timetable: Timetable,
+    /// What becomes of the audit log.
+    pub audit: AuditSettings,
     /// How many subjects' grants are kept in memory.
     pub cache_entries: usize,
     /// How many connect sessions of one subject may be open at once.
     pub open_sessions: usize,
+}
+
+/// What becomes of the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditSettings {
+    /// How long its entries are kept.
+    pub keep: Duration,
+    /// Whether each is written into the log of the daemon too.
+    pub copy: bool,
 }
 
 /// Where the API listens.
@@ -101,6 +115,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     StoreOpen(#[from] OpenError),
+    /// The journal of the audit log is not usable.
+    #[error("cannot open the audit journal beside the store: {0}")]
+    Journal(#[source] io::Error),
     /// The root key does not open this store.
     #[error("{0}")]
     Unlock(#[from] UnlockError),
@@ -156,12 +173,14 @@ impl Daemon {
         };
         let root = root.or_make()?;
         let path = settings.store;
-        // The spool comes second: whoever has the lock of the store has it too.
+        // The spool and the journal come later: whoever has the lock of the store has them too.
         let opening = tokio::task::spawn_blocking(move || {
             let store = open_store(&path)?;
-            Ok::<_, StartError>((store, Spool::open(&beside(&path, ".spool"))?))
+            let journal = Journal::open(&path).map_err(StartError::Journal)?;
+            Ok::<_, StartError>((store, Spool::open(&beside(&path, ".spool"))?, journal))
         });
-        let (store, spool) = opening.await.map_err(|_| StoreError::Busy("opening it was interrupted".to_owned()))??;
+        let (store, spool, journal) =
+            opening.await.map_err(|_| StoreError::Busy("opening it was interrupted".to_owned()))??;
         failpoint_async!("start.opened");
         let keyring = unlock(&store, &root).await?;
         tell_of_hold(&store).await?;
@@ -173,9 +192,11 @@ impl Daemon {
             clock: Arc::new(SystemClock),
             egress: Egress::open()?,
             spool,
+            audit: AuditParts { journal, keep: settings.audit.keep, copy: settings.audit.copy },
             cache_entries: settings.cache_entries,
             open_sessions: settings.open_sessions,
         });
+        broker.take_up_audit().await?;
         broker.check_clock().await?;
         broker.take_up_spool().await;
         if let Err(error) = broker.resume_devices().await {
@@ -204,11 +225,13 @@ impl Daemon {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
         let Self { broker, api, socket_file, pages, tls, settings } = self;
         let web_url = broker.registry().web_url.clone();
+        broker.serving_noted();
         let jobs = Jobs::start(&settings.timetable, &broker).await?;
         let serving: Vec<JoinHandle<()>> = vec![
             serve_api(api, &broker, settings.limits, &shutdown),
             tokio::spawn(web::listener::serve(pages, Arc::clone(&broker), web_url.clone(), tls, shutdown.clone())),
             tokio::spawn(jobs::ticker::run(Arc::clone(&broker), shutdown.clone())),
+            tokio::spawn(jobs::settle::run(Arc::clone(&broker), shutdown.clone())),
             tokio::spawn(supervisor::feed_watchdog(Arc::clone(&broker), shutdown.clone())),
         ];
         failpoint_async!("start.ready");

@@ -63,6 +63,8 @@ pub const NAMES: &[&str] = &[
     "revoke.storing",
     "revoke.stored",
     "revoke.upstream",
+    "journal.append",
+    "journal.moved",
     "drain.begin",
     "drain.flights",
     "drain.close",

@@ -3,6 +3,7 @@
 //! After a stall the scheduler fires the ticks that it missed in one burst. Every job therefore does the same however often it
 //! is called, and a tick that finds the last one still running is skipped.
 
+pub mod settle;
 pub mod ticker;
 
 use std::convert::Infallible;
@@ -27,6 +28,8 @@ pub struct Timetable {
     pub forecast: String,
     /// Writing when connections were last used.
     pub usage: String,
+    /// Dropping what the audit log has kept long enough.
+    pub audit: String,
 }
 
 impl Default for Timetable {
@@ -36,6 +39,7 @@ impl Default for Timetable {
             housekeep: "0 * * * * *".to_owned(),
             forecast: "0 0 * * * *".to_owned(),
             usage: "30 * * * * *".to_owned(),
+            audit: "0 15 3 * * *".to_owned(),
         }
     }
 }
@@ -51,6 +55,7 @@ impl Timetable {
         job("housekeep", &self.housekeep, nothing)?;
         job("forecast", &self.forecast, nothing)?;
         job("usage", &self.usage, nothing)?;
+        job("audit", &self.audit, nothing)?;
         Ok(())
     }
 }
@@ -105,6 +110,12 @@ impl Jobs {
             async move { broker.write_usage().await }
         };
         scheduler.add(job("usage", &timetable.usage, usage)?).await?;
+        let dropping = Arc::clone(broker);
+        let audit = move || {
+            let broker = Arc::clone(&dropping);
+            async move { broker.prune_audit().await }
+        };
+        scheduler.add(job("audit", &timetable.audit, audit)?).await?;
         scheduler.start().await?;
         Ok(Self(scheduler))
     }

@@ -1,5 +1,6 @@
 //! The words of grantd: the nouns every other module speaks in, each tied to the RFC term it stands for.
 
+pub mod audit;
 pub mod caller;
 pub mod claims;
 pub mod client;

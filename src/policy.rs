@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     fn caller(uid: u32, admin: bool) -> Caller {
-        Caller { name: format!("uid:{uid}").parse().unwrap(), subject: Subject::from_uid(uid), admin }
+        Caller { name: format!("uid:{uid}").parse().unwrap(), subject: Subject::from_uid(uid), admin, peer: None }
     }
 
     #[test]

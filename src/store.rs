@@ -3,8 +3,10 @@
 //! Every write is durable when it returns, and is done even if whoever asked for it stops waiting. Questions of time are answered by the `now` that is handed in, which a backend
 //! shared by several nodes replaces by its own clock.
 
+pub mod audit;
 #[cfg(test)]
 mod conformance;
+pub mod journal;
 pub mod mark;
 pub mod memory;
 pub mod records;
@@ -20,6 +22,7 @@ use crate::model::id::{ConnectId, ConnectionId, InstanceId, ProviderId, SlotName
 use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
+use crate::store::audit::AuditLog;
 use crate::store::records::{
     Armed, Confirmed, ConfirmedConnection, DeviceAnswer, DeviceOpening, Ending, Extent, Failure, Grant, GrantKey, Hold,
     Installation, Lease, Named, Naming, NewGrant, Opening, Pending, PendingGrant, Replaced, Replan, Setback,
@@ -40,7 +43,7 @@ pub enum StoreError {
 
 /// What must survive a restart.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: AuditLog + Send + Sync + 'static {
     /// The installation this store belongs to; `None` in a new store.
     async fn installation(&self) -> Result<Option<Installation>, StoreError>;
 

@@ -25,10 +25,10 @@ pub enum Format {
 /// Sets up the log on standard error. `level` is a filter such as `info` or `grantd=debug`; `RUST_LOG` goes before it.
 /// Later calls in the same process change nothing.
 pub fn init(level: &str, format: Format) {
-    let ours = if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,grantd={level}") };
+    let ours = if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,audit={level},grantd={level}") };
     let filter = EnvFilter::try_from_default_env()
         .or_else(|_| EnvFilter::try_new(ours))
-        .unwrap_or_else(|_| EnvFilter::new("warn,grantd=info"));
+        .unwrap_or_else(|_| EnvFilter::new("warn,audit=info,grantd=info"));
     let terminal = std::io::stderr().is_terminal();
     let human = match format {
         Format::Auto => terminal,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use grantd::broker::audit::AuditParts;
 use grantd::broker::registry::{Configured, Registry};
 use grantd::broker::token::{Handout, TokenRequest};
 use grantd::broker::vault::Owner;
@@ -27,6 +28,7 @@ use grantd::model::time::{Timestamp, Uptime};
 use grantd::sandbox::{DEFAULT_CLIENT, DEFAULT_SECRET, Options, Sandbox, definition as sandbox_definition};
 use grantd::seal::{Keyring, RootKey};
 use grantd::store::Store;
+use grantd::store::journal::Journal;
 use grantd::store::records::{
     Confirmed, ConfirmedConnection, Ends, Installation, NewGrant, Opening, Pending, first_version,
 };
@@ -110,16 +112,23 @@ impl Engine {
             scopes: BTreeMap::new(),
         };
         let providers = BTreeMap::from([(provider(), Arc::new(configured))]);
-        Ok(Broker::new(Parts {
+        let broker = Broker::new(Parts {
             registry: Registry { web_url: "http://localhost:8717".parse()?, providers },
             store: self.store.clone(),
             keyring: unlock(&self.store, &self.root).await?,
             clock: self.clock.clone(),
             egress: Egress::open()?,
             spool: Spool::open(&self.spool)?,
+            audit: AuditParts {
+                journal: Journal::open(&self.spool.with_extension("db"))?,
+                keep: Duration::from_secs(86_400 * 90),
+                copy: false,
+            },
             cache_entries: 10_000,
             open_sessions: 20,
-        }))
+        });
+        broker.take_up_audit().await?;
+        Ok(broker)
     }
 
     /// Connects so many accounts, each of a subject of its own, with tokens that live for `life` and are due after `due`.
@@ -219,7 +228,7 @@ fn provider() -> ProviderId {
 }
 
 fn caller(number: u32) -> Result<Caller> {
-    Ok(Caller { name: "bench".parse()?, subject: Subject::from_uid(100_000 + number), admin: false })
+    Ok(Caller { name: "bench".parse()?, subject: Subject::from_uid(100_000 + number), admin: false, peer: None })
 }
 
 /// Asks for the caller's token; `rejected` is the answer whose token the upstream refuses.
@@ -238,6 +247,7 @@ pub(crate) async fn ask(
         wait: Duration::ZERO,
         purpose: None,
         connect: false,
+        id: OnceLock::new(),
     };
-    broker.token(caller, request).await
+    broker.token(caller, &request).await
 }

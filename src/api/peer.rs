@@ -43,6 +43,7 @@ impl Asker {
             name: caller_name(peer.uid),
             subject: Subject::from_uid(peer.uid),
             admin: peer.uid == 0 || peer.uid == own_uid,
+            peer: Some(peer),
         };
         Some(Self { peer, caller: Arc::new(caller) })
     }

@@ -25,6 +25,7 @@ pub struct Problem {
     status: StatusCode,
     header: Option<Header>,
     body: Box<ProblemBody>,
+    id: Option<RequestId>,
 }
 
 #[derive(Debug)]
@@ -37,7 +38,7 @@ enum Header {
 impl Problem {
     fn new(status: StatusCode, code: &'static str, description: &'static str) -> Self {
         let body = ProblemBody { error: code.into(), error_description: description.into(), ..ProblemBody::default() };
-        Self { status, header: None, body: Box::new(body) }
+        Self { status, header: None, body: Box::new(body), id: None }
     }
 
     /// The status it will have.
@@ -241,10 +242,17 @@ impl Problem {
         }
     }
 
-    /// The answer, with a request id of its own under which the log can be searched.
+    /// With a request id that has been written down already.
+    #[must_use]
+    pub fn under(mut self, id: Option<&RequestId>) -> Self {
+        self.id = id.cloned();
+        self
+    }
+
+    /// The answer, with a request id under which the log can be searched.
     #[must_use]
     pub fn into_response(mut self) -> Response {
-        let id = RequestId::random();
+        let id = self.id.take().unwrap_or_else(RequestId::random);
         if self.status.is_server_error() {
             tracing::warn!(request_id = %id, code = %self.body.error, "answered with an error");
         } else {
@@ -310,7 +318,7 @@ fn whole_seconds(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::model::connection::{Account, ReconnectReason};
@@ -395,7 +403,14 @@ mod tests {
             (BrokerError::Store(StoreError::Damaged("row 7".into())), 500, "internal_error"),
             (BrokerError::UnknownAccount, 404, "unknown_account"),
             (BrokerError::UnknownProvider, 404, "unknown_provider"),
+            (BrokerError::LabelTaken, 400, "invalid_request"),
+            (BrokerError::NoDeviceCode { retry_after }, 503, "provider_unavailable"),
+            (BrokerError::NoDeviceFlow, 400, "invalid_request"),
+            (BrokerError::NoWiderRevocation, 400, "invalid_request"),
+            (BrokerError::SeveralResources { resources: BTreeSet::new() }, 400, "invalid_request"),
+            (BrokerError::UnknownSlot, 400, "invalid_request"),
         ] {
+            assert_eq!(error.code(), code, "what the audit log has is what the caller is told");
             let problem = problem(error);
             assert_eq!((problem.status().as_u16(), &*problem.body().error), (status, code));
             assert!(!problem.body().error_description.is_empty(), "{code}");

@@ -66,12 +66,14 @@ fn body(held: Option<Held>, state: RestoreState) -> RestoreBody {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use http::Request;
     use tower_service::Service;
 
     use super::*;
     use crate::broker::Parts;
+    use crate::broker::audit::AuditParts;
     use crate::broker::registry::Registry;
     use crate::clock::SystemClock;
     use crate::egress::Egress;
@@ -79,6 +81,7 @@ mod tests {
     use crate::model::id::InstanceId;
     use crate::model::time::Timestamp;
     use crate::seal::Keyring;
+    use crate::store::journal::Journal;
     use crate::store::memory::MemoryStore;
     use crate::store::records::{Hold, HoldReason};
     use crate::store::spool::Spool;
@@ -94,6 +97,11 @@ mod tests {
             clock: Arc::new(SystemClock),
             egress: Egress::open().unwrap(),
             spool: Spool::open(tempfile::tempdir().unwrap().path()).unwrap(),
+            audit: AuditParts {
+                journal: Journal::open(&tempfile::tempdir().unwrap().path().join("db")).unwrap(),
+                keep: Duration::from_secs(86_400),
+                copy: false,
+            },
             cache_entries: 1,
             open_sessions: 1,
         })

@@ -1,7 +1,7 @@
 //! `POST /v1/token`: a fresh access token. The hot path: nothing here waits, allocates or copies without need.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
@@ -46,8 +46,9 @@ where
         return Err(Problem::method_not_allowed("POST"));
     }
     let body = reply::read(BodyDataStream::new(request.into_body())).await?;
-    let handed = broker.token(&asker.caller, self::request(parse(&body)?)?).await;
-    handed.map_err(|error| Problem::from_broker(error, &broker.registry()))
+    let request = self::request(parse(&body)?)?;
+    let handed = broker.token(&asker.caller, &request).await;
+    handed.map_err(|error| Problem::from_broker(error, &broker.registry()).under(request.id.get()))
 }
 
 fn request(body: TokenBody) -> Result<TokenRequest, Invalid> {
@@ -61,6 +62,7 @@ fn request(body: TokenBody) -> Result<TokenRequest, Invalid> {
         wait: seconds("wait", body.wait, Duration::ZERO, WAIT_MAX)?,
         purpose: text("purpose", body.purpose, PURPOSE_MAX)?,
         connect: body.connect.unwrap_or(true),
+        id: OnceLock::new(),
     })
 }
 
@@ -82,7 +84,7 @@ struct Answer<'a> {
 
 impl<'a> Answer<'a> {
     fn of(handout: &'a Handout) -> Self {
-        let Granted { connection, provider, account, scope, token, slot: _ } = &*handout.granted;
+        let Granted { connection, provider, account, scope, token, slot: _, fingerprint: _ } = &*handout.granted;
         Self {
             access_token: token.access_token.expose(),
             token_type: "Bearer",
@@ -100,6 +102,7 @@ impl<'a> Answer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::audit::Fingerprint;
     use crate::model::id::{Generation, SlotName};
     use crate::model::scope::ScopeSet;
     use crate::model::secret::AccessToken;
@@ -118,6 +121,7 @@ mod tests {
                 account: Account { id: "583231".to_owned(), name: "octocat".to_owned() },
                 slot: SlotName::main(),
                 scope: "read:user repo".to_owned(),
+                fingerprint: Fingerprint::of(&AccessToken::new("gho_1").unwrap()),
                 token: IssuedToken {
                     issued_at: Timestamp::from_secs(0),
                     access_token: AccessToken::new("gho_1").unwrap(),

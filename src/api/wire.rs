@@ -2,6 +2,7 @@
 //!
 //! The API only ever grows: unknown fields are ignored in both directions. Times are whole seconds since the Unix epoch.
 
+mod audit;
 mod proof;
 mod session;
 
@@ -18,6 +19,7 @@ use crate::model::scope::ScopeSet;
 use crate::model::secret::AccessToken;
 use crate::model::subject::Subject;
 
+pub use self::audit::{AuditBody, AuditEntryBody, AuditVerdictBody};
 pub use self::session::{AuthorizeBody, CallbackBody, ConfirmBody, ConnectBody, DeviceBody, SessionBody};
 
 /// The body of `POST /v1/token`.

@@ -33,7 +33,9 @@ impl Broker {
     /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::LabelTaken`].
     pub async fn name(&self, caller: &Caller, id: &ConnectionId, naming: &Naming) -> Result<Look, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
-        if !policy::decide(caller, Action::Name(&stored.connection.subject)).allowed {
+        let decision = policy::decide(caller, Action::Name(&stored.connection.subject));
+        if !decision.allowed {
+            self.refusal_noted(caller, "name", decision.rule, Some(&stored.connection));
             return Err(BrokerError::NotFound);
         }
         match self.store.name(id, naming).await? {
@@ -41,6 +43,7 @@ impl Broker {
             Named::Taken => Err(BrokerError::LabelTaken),
             Named::Yes(connection) => {
                 self.forget(&connection);
+                self.naming_noted(caller, decision, &connection);
                 info!(connection.id = %id, provider.id = %connection.provider, caller = %caller.name, default = connection.is_default,
                     "`{}` changed what `{}` at {} is called", caller.name, connection.account.name, connection.provider);
                 self.connection(caller, id).await

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::Equivalent;
 
 use crate::broker::usage::LastUse;
+use crate::model::audit::Fingerprint;
 use crate::model::connection::{Account, Connection};
 use crate::model::id::{ConnectionId, ProviderId, SlotName, Version};
 use crate::model::subject::Subject;
@@ -85,6 +86,8 @@ pub struct Granted {
     pub scope: String,
     /// The token.
     pub token: IssuedToken,
+    /// Its fingerprint, for the audit log.
+    pub fingerprint: Fingerprint,
 }
 
 /// Shelves in memory, at most so many.

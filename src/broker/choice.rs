@@ -162,11 +162,13 @@ pub fn next_step(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
     use std::time::Duration;
 
     use super::*;
     use crate::broker::cache::Granted;
     use crate::broker::usage::Usage;
+    use crate::model::audit::Fingerprint;
     use crate::model::connection::{Account, Connection};
     use crate::model::grant_type::GrantType;
     use crate::model::id::{ConnectionId, Epoch, Generation, SlotName, Version};
@@ -188,7 +190,15 @@ mod tests {
         let account = Account { id: "1".to_owned(), name: "a".to_owned() };
         let (connection, provider, slot) = (ConnectionId::random(), "p".parse().unwrap(), SlotName::main());
         HeldGrant {
-            granted: Arc::new(Granted { connection, provider, account, slot, scope: String::new(), token }),
+            granted: Arc::new(Granted {
+                connection,
+                provider,
+                account,
+                slot,
+                scope: String::new(),
+                fingerprint: Fingerprint::of(&token.access_token),
+                token,
+            }),
             version: Version::default(),
             renewable,
             renew_at: Some(Timestamp::from_secs(renew_at)),
@@ -226,6 +236,7 @@ mod tests {
             wait: Duration::ZERO,
             purpose: None,
             connect: true,
+            id: OnceLock::new(),
         }
     }
 

@@ -61,6 +61,7 @@ impl Broker {
     ) -> Result<ConnectSession, PageError> {
         let connection = &confirmed.connection;
         failpoint_async!("confirm.stored");
+        self.confirmed_noted(session, confirmed);
         self.connected_again(&connection.id, confirmed.grants.iter().map(|(slot, _)| slot)).await;
         self.forget(connection);
         self.sessions_changed();
@@ -82,6 +83,7 @@ impl Broker {
         {
             self.store.fail_session(&session.id, ConnectFailure::Cancelled, now).await?;
             self.store.forget_pending(&session.id, &pending.grants).await?;
+            self.ended_noted(session, ConnectFailure::Cancelled);
             self.sessions_changed();
             return Err(PageError::Used);
         }
@@ -179,6 +181,9 @@ impl Broker {
     ) -> Result<(), StoreError> {
         let held = self.store.fail_session(&session.id, failure, self.clock.now()).await?;
         self.sessions_changed();
+        if held.is_some() {
+            self.ended_noted(session, failure);
+        }
         if let Some(Some(pending)) = held {
             self.revoke_pending(session, Some(&pending.account), &pending.grants).await;
         }

@@ -99,6 +99,7 @@ impl Broker {
         self.may_open(&session).await?;
         self.store.put_session(&session).await?;
         tell(&session);
+        self.connect_noted(caller, &session);
         Ok(Prompt { connect_url: registry.connect_url(&session.id), session })
     }
 

@@ -67,13 +67,14 @@ impl Broker {
         }
         // Before the provider is asked for something that could not be kept.
         self.may_open(&session).await?;
-        let broker = Arc::clone(self);
-        let task = self.tasks.spawn(async move { broker.begin_device(&configured, session).await });
+        let (broker, caller) = (Arc::clone(self), caller.clone());
+        let task = self.tasks.spawn(async move { broker.begin_device(&caller, &configured, session).await });
         task.await.map_err(|_| BrokerError::Internal)?
     }
 
     async fn begin_device(
         self: Arc<Self>,
+        caller: &Caller,
         configured: &Configured,
         mut session: ConnectSession,
     ) -> Result<DevicePrompt, BrokerError> {
@@ -113,6 +114,7 @@ impl Broker {
             self.store.put_device_session(&session, &opening).await?;
         }
         tell(&session);
+        self.connect_noted(caller, &session);
         self.follow_device(session.clone(), opening, Pace::of(authorized.interval));
         Ok(DevicePrompt {
             prompt: Prompt { connect_url: self.registry().connect_url(&session.id), session },

@@ -49,7 +49,9 @@ impl Broker {
         extent: Extent,
     ) -> Result<Disconnected, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
-        if !policy::decide(caller, Action::Disconnect(&stored.connection.subject)).allowed {
+        let decision = policy::decide(caller, Action::Disconnect(&stored.connection.subject));
+        if !decision.allowed {
+            self.refusal_noted(caller, "disconnect", decision.rule, Some(&stored.connection));
             return Err(BrokerError::NotFound);
         }
         let registry = self.registry();
@@ -61,6 +63,7 @@ impl Broker {
         let ended = self.store.revoke(id, extent, self.clock.now()).await?.ok_or(BrokerError::NotFound)?;
         failpoint_async!("revoke.stored");
         self.forget(&ended.connection);
+        self.disconnected_noted(caller, decision, &ended.connection, extent);
         info!(connection.id = %id, provider.id = %ended.connection.provider, caller = %caller.name, wider = extent == Extent::Wider,
             "`{}` disconnected `{}` at {}", caller.name, ended.connection.account.name, ended.connection.provider);
         let unfinished = Unfinished { ended, extent };

@@ -18,6 +18,7 @@ use crate::broker::registry::Configured;
 use crate::broker::renew::{Landed, NotRenewed, refrained};
 use crate::broker::schedule::{self, Life};
 use crate::broker::vault::Owner;
+use crate::model::audit::Fingerprint;
 use crate::model::connection::{Connection, State};
 use crate::model::id::{ConnectionId, Epoch, SlotName, TokenId};
 use crate::model::provider::resources::Resource;
@@ -289,6 +290,7 @@ fn further(
         account: connection.account.clone(),
         slot: key.slot.clone(),
         scope: scopes.to_string(),
+        fingerprint: Fingerprint::of(&answer.access),
         token: IssuedToken {
             access_token: answer.access,
             token_id: TokenId::random(),

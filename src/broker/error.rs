@@ -126,6 +126,33 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
+    /// The stable code, as callers and the audit log have it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AccountAmbiguous { .. } => "account_ambiguous",
+            Self::ConnectionRequired { .. } => "connection_required",
+            Self::Denied { .. } => "access_denied",
+            Self::InsufficientScope { .. } => "insufficient_scope",
+            Self::Internal | Self::Store(StoreError::Damaged(_)) => "internal_error",
+            Self::LabelTaken
+            | Self::NoDeviceFlow
+            | Self::NoWiderRevocation
+            | Self::SeveralResources { .. }
+            | Self::UnknownSlot => "invalid_request",
+            Self::Limited { .. } => "rate_limited",
+            Self::NoDeviceCode { .. } | Self::ProviderUnavailable { .. } => "provider_unavailable",
+            Self::NotFound => "not_found",
+            Self::NoWayBack(_) | Self::ProviderError { .. } => "provider_error",
+            Self::ProviderTimeout => "provider_timeout",
+            Self::ReconnectRequired { .. } => "reconnect_required",
+            Self::ShuttingDown => "shutting_down",
+            Self::Store(StoreError::Busy(_)) => "store_unavailable",
+            Self::UnknownAccount => "unknown_account",
+            Self::UnknownProvider => "unknown_provider",
+        }
+    }
+
     /// The connect session that would help, if one was made.
     #[must_use]
     pub fn prompt(&self) -> Option<&Prompt> {

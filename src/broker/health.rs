@@ -7,7 +7,6 @@ use crate::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::lane::{Trouble, Why};
 use crate::broker::registry::{Configured, Registry};
-use crate::broker::restore::administrator;
 use crate::broker::verdict::{CLIENT_OR_GRANT, REGISTRATION, SUSPECT, UNCONFIGURED};
 use crate::model::caller::Caller;
 use crate::model::id::ProviderId;
@@ -95,7 +94,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Denied`] unless an administrator asks; [`BrokerError::UnknownProvider`].
     pub async fn release_provider(&self, caller: &Caller, provider: &ProviderId) -> Result<Released, BrokerError> {
-        administrator(caller)?;
+        self.administers(caller, "release_provider")?;
         let registry = self.registry();
         let configured = registry.providers.get(provider).ok_or(BrokerError::UnknownProvider)?;
         let Health { state, .. } = self.health(configured);
@@ -111,6 +110,7 @@ impl Broker {
             grants += self.store.retry(provider, class, self.clock.now()).await?;
         }
         self.cache.clear();
+        self.release_noted(caller, provider);
         tracing::warn!(caller = %caller.name, provider.id = %provider, grants,
             "{provider} was released: its rejections are believed, and what waited is tried now");
         Ok(Released { state, grants })

@@ -10,6 +10,7 @@ use crate::broker::forecast;
 use crate::broker::renew::Run;
 use crate::broker::schedule::{self, Life};
 use crate::broker::vault::Owner;
+use crate::model::audit::Fingerprint;
 use crate::model::connection::Connection;
 use crate::model::id::{SlotName, TokenId, Version};
 use crate::model::provider::rules::OnMissingToken;
@@ -125,6 +126,7 @@ impl Broker {
                 account: connection.account.clone(),
                 slot: slot.clone(),
                 scope: own.as_ref().unwrap_or(&content.scopes).to_string(),
+                fingerprint: Fingerprint::of(&token.access_token),
                 token,
             }),
             version,

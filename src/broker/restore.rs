@@ -58,14 +58,25 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Denied`] unless an administrator asks.
     pub async fn accept_restore(&self, caller: &Caller) -> Result<Option<Held>, BrokerError> {
+        self.administers(caller, "accept_restore")?;
         let held = self.held(caller).await?;
         if self.store.release_hold().await? {
             self.give_up_what_is_newer().await;
             // What memory holds still says when the held ones are to be tried again.
             self.cache.clear();
+            self.restore_noted(caller);
             tracing::warn!(caller = %caller.name, "The restored store was accepted: held grants are renewed again");
         }
         Ok(held)
+    }
+
+    /// Whether an administrator asks for `act`. That somebody else does is written down.
+    pub(super) fn administers(&self, caller: &Caller, act: &'static str) -> Result<(), BrokerError> {
+        let allowed = administrator(caller);
+        if let Err(BrokerError::Denied { rule }) = &allowed {
+            self.refusal_noted(caller, act, rule, None);
+        }
+        allowed
     }
 
     fn is_concerned(&self, hold: &Hold, stored: &StoredConnection) -> bool {

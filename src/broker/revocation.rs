@@ -138,6 +138,7 @@ impl Broker {
         let done: Vec<SlotName> = done.map(|(slot, _)| slot.clone()).collect();
         for (slot, fate) in &parting.fates {
             info!(connection.id = %id, slot = %slot, outcome = fate.as_str(), "The grant `{slot}` of `{id}` was to be revoked");
+            self.revocation_noted(&unfinished.ended.connection, slot, *fate);
         }
         if !done.is_empty()
             && let Err(error) = self.store.forget_grants(id, &done).await

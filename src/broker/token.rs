@@ -1,7 +1,7 @@
 //! One token request: decide, look in the cache, refresh once, answer.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
@@ -18,7 +18,7 @@ use crate::broker::registry::Configured;
 use crate::broker::renew::{Errand, Landed, NotRenewed};
 use crate::model::caller::Caller;
 use crate::model::connection::ReconnectReason;
-use crate::model::id::{ProviderId, SlotName, TokenId};
+use crate::model::id::{ProviderId, RequestId, SlotName, TokenId};
 use crate::model::provider::resources::Resource;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
@@ -48,6 +48,8 @@ pub struct TokenRequest {
     pub purpose: Option<String>,
     /// Whether a connect session may be made if there is nothing to hand out.
     pub connect: bool,
+    /// Names the request, once somebody has to be told of it: a refusal.
+    pub id: OnceLock<RequestId>,
 }
 
 /// What a caller gets.
@@ -64,12 +66,13 @@ impl Broker {
     ///
     /// # Errors
     /// A [`BrokerError`]; those that need a person carry a connect session unless `request.connect` is false.
-    pub async fn token(self: &Arc<Self>, caller: &Caller, request: TokenRequest) -> Result<Handout, BrokerError> {
-        if let Some(handout) = self.at_once(caller, &request) {
-            return Ok(handout);
+    pub async fn token(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Result<Handout, BrokerError> {
+        if let Some(handout) = self.at_once(caller, request) {
+            return self.token_told(caller, request, Ok(handout));
         }
         // In a box, so that the request that ends above, and nearly all do, does not carry what the others need.
-        Box::pin(self.after_waiting(caller, request)).await
+        let outcome = Box::pin(self.after_waiting(caller, request)).await;
+        self.token_told(caller, request, outcome)
     }
 
     /// The usual end: everything needed is in memory, and the token has life enough.
@@ -96,15 +99,15 @@ impl Broker {
         Some(Handout { granted: Arc::clone(&grant.granted), now })
     }
 
-    async fn after_waiting(self: &Arc<Self>, caller: &Caller, request: TokenRequest) -> Result<Handout, BrokerError> {
-        let first = self.hand_out(caller, &request).await;
+    async fn after_waiting(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Result<Handout, BrokerError> {
+        let first = self.hand_out(caller, request).await;
         let Err(error) = first else { return first };
         let Some(prompt) = error.prompt().filter(|_| !request.wait.is_zero()) else { return Err(error) };
         tokio::select! {
             connected = self.wait_for_end(&prompt.session.id, request.wait) => {
-                if connected { self.hand_out(caller, &request).await } else { Err(error) }
+                if connected { self.hand_out(caller, request).await } else { Err(error) }
             }
-            handout = self.after_another_session(caller, &request) => Ok(handout),
+            handout = self.after_another_session(caller, request) => Ok(handout),
         }
     }
 

@@ -86,6 +86,7 @@ impl Broker {
             }
             None => Fate::Unconfigured,
         };
+        self.return_noted(session, &grant.slot, fate);
         if !matches!(fate, Fate::Revoked | Fate::Gone) {
             warn!(connect.id = %session.id, provider.id = %session.provider, why = fate.as_str(),
                 "What {} gave was not wanted and could not be given back", session.provider);

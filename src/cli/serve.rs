@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use rustix::fs::Mode;
@@ -20,7 +21,7 @@ use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::provider::Context;
 use crate::config::paths::{self, Paths, Scope};
 use crate::config::{Config, JobsConfig, LogFormat, LogLevel, secrets};
-use crate::daemon::{Daemon, Reloader, Reread, RootKeyFrom, Settings, Socket, StartError};
+use crate::daemon::{AuditSettings, Daemon, Reloader, Reread, RootKeyFrom, Settings, Socket, StartError};
 use crate::jobs::{JobsError, Timetable};
 use crate::telemetry::{self, Format};
 use crate::tls::TlsFrom;
@@ -100,6 +101,10 @@ pub fn settings(
         store: store_path(config, paths).to_owned(),
         root_key: root_key(config, paths)?,
         timetable: timetable(config)?,
+        audit: AuditSettings {
+            keep: Duration::from_secs(u64::from(config.audit.keep.get()) * 24 * 3600),
+            copy: config.audit.log,
+        },
         cache_entries: usize::try_from(config.limits.cache_entries.get()).unwrap_or(usize::MAX),
         open_sessions: usize::try_from(config.limits.open_sessions.get()).unwrap_or(usize::MAX),
     })
@@ -117,8 +122,8 @@ fn store_path<'c>(config: &'c Config, paths: &'c Paths) -> &'c Path {
 }
 
 fn timetable(config: &Config) -> Result<Timetable, CliError> {
-    let JobsConfig { renew, housekeep, forecast, usage } = config.jobs.clone();
-    let timetable = Timetable { renew, housekeep, forecast, usage };
+    let JobsConfig { renew, housekeep, forecast, usage, audit } = config.jobs.clone();
+    let timetable = Timetable { renew, housekeep, forecast, usage, audit };
     match timetable.check() {
         Err(JobsError::Expression { job, .. }) => {
             let expected = "expected a cron expression that begins with seconds, such as `0 */5 * * * *`";

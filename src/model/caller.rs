@@ -23,4 +23,6 @@ pub struct Caller {
     pub subject: Subject,
     /// Whether it administers: sees the metadata of every connection, and is given nobody's token for it.
     pub admin: bool,
+    /// The other end of the socket, for the audit trail; `None` where there is none.
+    pub peer: Option<Peer>,
 }

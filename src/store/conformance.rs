@@ -1,6 +1,7 @@
 //! One suite for every backend: what the broker relies on, one sentence each.
 
 mod accounts;
+mod audit;
 mod connections;
 mod devices;
 pub(super) mod fixtures;
@@ -109,6 +110,9 @@ conformance! {
     upkeep::what_ends_comes_in_order_and_page_by_page,
     upkeep::what_can_be_renewed_ends_only_while_that_fails_or_comes_too_late,
     upkeep::what_needs_a_person_is_counted_once,
+    audit::entries_are_kept_in_order_to_the_byte,
+    audit::an_addition_behind_another_end_changes_nothing,
+    audit::old_entries_go_up_to_the_new_beginning,
     upkeep::a_warning_is_remembered_until_the_person_consents_again,
 }
 

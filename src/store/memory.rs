@@ -1,5 +1,6 @@
 //! The store in memory: what a test uses, and what the other backends are held against. It forgets everything.
 
+mod audit;
 mod connections;
 mod sessions;
 mod upkeep;
@@ -37,6 +38,7 @@ struct Content {
     connections: BTreeMap<ConnectionId, StoredConnection>,
     warned: BTreeMap<ConnectionId, Timestamp>,
     claims: BTreeMap<ConnectionId, Claims>,
+    audit: audit::Log,
     /// Which of the revoked are to take more than themselves.
     wider: BTreeSet<ConnectionId>,
 }

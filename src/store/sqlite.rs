@@ -1,5 +1,6 @@
 //! The store in one SQLite file: one thread writes, with many jobs in one transaction, and a few read.
 
+mod audit;
 mod claims;
 mod connections;
 mod devices;

@@ -181,7 +181,7 @@ fn is_on_the_way_to_the_spool(point: &str) -> bool {
 }
 
 /// The points that can fail.
-const CAN_FAIL: [&str; 21] = [
+const CAN_FAIL: [&str; 22] = [
     "egress.dial",
     "refresh.dialled",
     "egress.answer",
@@ -203,6 +203,7 @@ const CAN_FAIL: [&str; 21] = [
     "writer.committed",
     "writer.reopen",
     "writer.checkpoint",
+    "journal.moved",
 ];
 
 /// The points whose failing leaves an answer of the provider without a place in the store.

@@ -11,7 +11,7 @@ use crate::support::{Daemon, Home};
 /// With this variable set, the transcripts are written instead of compared.
 const REGENERATE: &str = "GRANTD_WRITE_TRANSCRIPTS";
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 21] = [
     "",
     "serve",
     "demo",
@@ -21,6 +21,11 @@ const COMMANDS: [&str; 16] = [
     "account",
     "disconnect",
     "restore",
+    "audit",
+    "audit tail",
+    "audit search",
+    "audit verify",
+    "audit export",
     "provider",
     "provider check",
     "provider list",
@@ -86,6 +91,8 @@ fn what_goes_wrong_says_what_to_do_as_the_transcript_shows() {
         ("grantd connect github", 7),
         ("grantd disconnect github --yes", 7),
         ("grantd restore", 7),
+        ("grantd audit tail", 7),
+        ("grantd audit search --since soon", 2),
         ("grantd restore --yes", 2),
         ("grantd serve", 78),
         ("grantd serve --config HOME/bad.yaml", 78),

@@ -3,10 +3,11 @@
 //! The broker runs here on a clock of its own, and the provider on another one that tells the true time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use grantd::broker::audit::AuditParts;
 use grantd::broker::registry::{Configured, Registry};
 use grantd::broker::token::{Handout, TokenRequest};
 use grantd::broker::vault::Owner;
@@ -28,6 +29,7 @@ use grantd::sandbox::browser::Browser;
 use grantd::sandbox::{self, DEFAULT_CLIENT, DEFAULT_SECRET, Options, Sandbox};
 use grantd::seal::Keyring;
 use grantd::store::Store;
+use grantd::store::journal::Journal;
 use grantd::store::records::{
     Confirmed, ConfirmedConnection, Ends, NewGrant, Opening, Pending, PendingGrant, first_version,
 };
@@ -71,6 +73,11 @@ impl Stand {
             clock: Arc::clone(&clock) as _,
             egress: Egress::open().unwrap(),
             spool: Spool::open(&directory.path().join("spool")).unwrap(),
+            audit: AuditParts {
+                journal: Journal::open(&directory.path().join("grantd.db")).unwrap(),
+                keep: Duration::from_secs(86_400 * 90),
+                copy: false,
+            },
             cache_entries: 100,
             open_sessions: 10,
         });
@@ -88,7 +95,8 @@ impl Stand {
     }
 
     async fn token(&self, account: &str) -> Handout {
-        let caller = Caller { name: "test".parse().unwrap(), subject: Subject::from_uid(1000), admin: false };
+        let caller =
+            Caller { name: "test".parse().unwrap(), subject: Subject::from_uid(1000), admin: false, peer: None };
         let request = TokenRequest {
             provider: "sandbox".parse().unwrap(),
             account: Some(account.to_owned()),
@@ -99,8 +107,9 @@ impl Stand {
             wait: Duration::ZERO,
             purpose: None,
             connect: false,
+            id: OnceLock::new(),
         };
-        self.broker.token(&caller, request).await.unwrap()
+        self.broker.token(&caller, &request).await.unwrap()
     }
 
     /// Everybody asks at once, and gets a token that the provider accepts and whose life is not told longer than it is.

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "not every promise needs everything the support has")]
 
 mod accounts;
+mod audit;
 mod bad_input;
 mod claims;
 mod cli;

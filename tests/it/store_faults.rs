@@ -232,25 +232,25 @@ async fn a_file_that_is_damaged_below_a_running_daemon_costs_no_wrong_token_and_
 }
 
 /// A small file system of its own, which goes with this.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None` where nothing may be mounted: in a container even root need not have the right to.
-    fn mount(at: PathBuf, size: &str) -> Option<Self> {
+    pub fn mount(at: PathBuf, size: &str) -> Option<Self> {
         let options = format!("size={size},mode=0700");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).status();
         mounted.is_ok_and(|status| status.success()).then(|| Self(at))
     }
 
     /// Leaves not a byte.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let mut file = fs::File::create(self.0.join("ballast")).unwrap();
         for size in [65_536, 4096, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
     }
 
-    fn free(&self) {
+    pub fn free(&self) {
         fs::remove_file(self.0.join("ballast")).unwrap();
     }
 }

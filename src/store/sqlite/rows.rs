@@ -155,7 +155,7 @@ fn optional_sealed(row: &Row<'_>, column: &str) -> Read<Option<Sealed>> {
     Ok(value::<Option<Vec<u8>>>(row, column)?.map(Sealed::from_bytes))
 }
 
-fn count(row: &Row<'_>, column: &str) -> Read<u64> {
+pub(super) fn count(row: &Row<'_>, column: &str) -> Read<u64> {
     u64::try_from(value::<i64>(row, column)?).map_err(|_| damaged(row, column))
 }
 

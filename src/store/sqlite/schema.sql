@@ -177,3 +177,31 @@ CREATE INDEX grants_ending ON grants (needs_person_at, connection, slot) WHERE n
 CREATE TRIGGER grants_come AFTER INSERT ON grants BEGIN UPDATE history SET commits = commits + 1; END;
 CREATE TRIGGER grants_are_replaced AFTER UPDATE OF generation ON grants BEGIN UPDATE history SET commits = commits + 1; END;
 CREATE TRIGGER grants_go AFTER DELETE ON grants BEGIN UPDATE history SET commits = commits + 1; END;
+
+-- The audit log, a chain of hashes. Entries come at the end and go at the beginning; none is ever changed.
+CREATE TABLE audit (
+    seq   INTEGER PRIMARY KEY,
+    hash  BLOB NOT NULL,
+    -- JSON, to the byte as it was hashed.
+    entry TEXT NOT NULL
+) STRICT;
+
+-- The last entry of each day, authenticated under the keyring.
+CREATE TABLE audit_checkpoints (
+    seq  INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL,
+    at   INTEGER NOT NULL,
+    mac  BLOB NOT NULL
+) STRICT;
+
+-- Where the log begins (the entry before the first that is kept) and ends, authenticated.
+CREATE TABLE audit_head (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    base_seq  INTEGER NOT NULL,
+    base_hash BLOB NOT NULL,
+    base_at   INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
+    hash      BLOB NOT NULL,
+    at        INTEGER NOT NULL,
+    mac       BLOB NOT NULL
+) STRICT;

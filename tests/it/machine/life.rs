@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use grantd::broker::audit::AuditParts;
 use grantd::broker::error::BrokerError;
 use grantd::broker::registry::{Configured, Registry};
 use grantd::broker::token::{Handout, TokenRequest};
@@ -22,6 +23,7 @@ use grantd::model::subject::Subject;
 use grantd::sandbox::{DEFAULT_CLIENT, DEFAULT_SECRET};
 use grantd::seal::{Keyring, RootKey};
 use grantd::store::Store;
+use grantd::store::journal::Journal;
 use grantd::store::records::Installation;
 use grantd::store::spool::Spool;
 use grantd::store::sqlite::{OpenError, SqliteStore};
@@ -75,11 +77,17 @@ impl Life {
                 clock: Arc::clone(clock) as _,
                 egress: Egress::open().unwrap(),
                 spool,
+                audit: AuditParts {
+                    journal: Journal::open(&home.join("grantd.db")).unwrap(),
+                    keep: Duration::from_secs(86_400 * 90),
+                    copy: false,
+                },
                 cache_entries: 100,
                 open_sessions: 10,
             });
             broker.check_clock().await.unwrap();
             broker.take_up_spool().await;
+            broker.take_up_audit().await.unwrap();
             // The first tick comes at once.
             broker.keep_time().await.unwrap();
             broker
@@ -130,13 +138,14 @@ pub async fn ask(
         wait: Duration::ZERO,
         purpose: None,
         connect: false,
+        id: OnceLock::new(),
     };
-    timeout(PATIENCE, broker.token(&caller(), request)).await.ok()
+    timeout(PATIENCE, broker.token(&caller(), &request)).await.ok()
 }
 
 /// Who asks for everything.
 pub fn caller() -> Caller {
-    Caller { name: "test".parse().unwrap(), subject: Subject::from_uid(1000), admin: true }
+    Caller { name: "test".parse().unwrap(), subject: Subject::from_uid(1000), admin: true, peer: None }
 }
 
 /// Opens the store as soon as the life before has let go of it.
