@@ -7,6 +7,7 @@ pub mod demo;
 pub mod disconnect;
 pub mod duration;
 pub mod exit;
+pub mod explain;
 mod pick;
 pub mod provider;
 pub mod restore;
@@ -64,6 +65,7 @@ enum Command {
     Account(Asking<account::AccountArgs>),
     Disconnect(Asking<disconnect::DisconnectArgs>),
     Restore(Asking<restore::RestoreArgs>),
+    Explain(Asking<explain::ExplainArgs>),
     /// Show what to register at a provider; check and try a definition of your own; let a provider be asked again
     #[command(subcommand)]
     Provider(Provider),
@@ -165,6 +167,10 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
         Command::Restore(asking) => {
             let socket = asking.socket()?;
             restore::run(asking.args, &socket, screen).await
+        }
+        Command::Explain(asking) => {
+            let socket = asking.socket()?;
+            explain::run(asking.args, &socket, screen).await
         }
         Command::Provider(Provider::Local(command)) => {
             serve::with_configuration(|context| provider::run(&command, context, screen.out))

@@ -5,12 +5,13 @@ use tracing::info;
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::look::Look;
+use crate::broker::permit;
 use crate::model::caller::Caller;
 use crate::model::connection::Account;
 use crate::model::id::{ConnectionId, ProviderId};
 use crate::model::label::Label;
 use crate::model::subject::Subject;
-use crate::policy::{self, Action};
+use crate::policy::{self, Action, Target};
 use crate::store::StoreError;
 use crate::store::records::{Named, Naming};
 
@@ -30,12 +31,12 @@ impl Broker {
     /// request sees it.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::LabelTaken`].
+    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::LabelTaken`]; [`BrokerError::Denied`] for a
+    /// configured caller, because others of its subject go by the name too.
     pub async fn name(&self, caller: &Caller, id: &ConnectionId, naming: &Naming) -> Result<Look, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
-        if !policy::decide(caller, Action::Name(&stored.connection.subject)).allowed {
-            return Err(BrokerError::NotFound);
-        }
+        let decision = policy::decide(caller, Action::Name(Target::of(&stored.connection)));
+        permit::pass(caller, decision, BrokerError::NotFound)?;
         match self.store.name(id, naming).await? {
             Named::Gone => Err(BrokerError::NotFound),
             Named::Taken => Err(BrokerError::LabelTaken),

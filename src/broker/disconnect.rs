@@ -12,11 +12,12 @@ use url::Url;
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::permit;
 use crate::broker::revocation::{Parting, Upstream};
 use crate::model::caller::Caller;
 use crate::model::id::{ConnectionId, ProviderId};
 use crate::model::provider::RevokeReach;
-use crate::policy::{self, Action};
+use crate::policy::{self, Action, Target};
 use crate::store::records::{Extent, Unfinished};
 
 /// How long whoever disconnects waits for the provider.
@@ -40,7 +41,8 @@ impl Broker {
     /// handed out any more, whatever the provider says.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::NoWiderRevocation`] if more was asked for than
+    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::Denied`] for a configured caller;
+    /// [`BrokerError::NoWiderRevocation`] if more was asked for than
     /// the provider has a way for. Then nothing has been done.
     pub async fn disconnect(
         self: &Arc<Self>,
@@ -49,9 +51,8 @@ impl Broker {
         extent: Extent,
     ) -> Result<Disconnected, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
-        if !policy::decide(caller, Action::Disconnect(&stored.connection.subject)).allowed {
-            return Err(BrokerError::NotFound);
-        }
+        let decision = policy::decide(caller, Action::Disconnect(Target::of(&stored.connection)));
+        permit::pass(caller, decision, BrokerError::NotFound)?;
         let registry = self.registry();
         let provider = registry.providers.get(&stored.connection.provider).map(|configured| &configured.provider);
         if extent == Extent::Wider && provider.is_none_or(|provider| provider.revoke_wider.is_none()) {

@@ -13,6 +13,7 @@ use crate::broker::connect::ConnectRequest;
 use crate::broker::elsewhere::{NotGiven, Wish};
 use crate::broker::error::BrokerError;
 use crate::broker::lane::Priority;
+use crate::broker::permit;
 use crate::broker::quarantine::is_held;
 use crate::broker::registry::Configured;
 use crate::broker::renew::{Errand, Landed, NotRenewed};
@@ -23,7 +24,6 @@ use crate::model::provider::resources::Resource;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
 use crate::model::token::Freshness;
-use crate::policy::{self, Action};
 use crate::store::StoreError;
 use crate::store::records::{GrantKey, StoredConnection};
 
@@ -76,17 +76,26 @@ impl Broker {
     fn at_once(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Option<Handout> {
         let registry = self.registry.load();
         let configured = registry.providers.get(&request.provider)?;
-        if !policy::decide(caller, Action::Use(&caller.subject)).allowed {
+        if !permit::asking(caller, configured, request).is_allowed() {
             return None;
         }
         let shelf = self.cache.get(&KeyRef { subject: &caller.subject, provider: &request.provider })?;
+        let shelf = permit::visible(caller, shelf);
         let Chosen { held, grant, elsewhere } = choice::choose(request, &configured.provider, &shelf).ok()?;
         let now = self.clock.moment();
         if let Some(resource) = &elsewhere {
             let granted = self.further_at_once(held, grant, wish(request, resource), now)?;
-            let serves = configured.provider.scopes.covers(&granted.token.scopes, &request.scopes);
-            held.used.touch(now.wall);
+            let serves = configured.provider.scopes.covers(&granted.token.scopes, &request.scopes)
+                && permit::handing_out(caller, configured, request, (held, &granted.slot), &granted.token.scopes)
+                    .is_allowed();
+            if serves {
+                held.used.touch(now.wall);
+            }
             return serves.then_some(Handout { granted, now });
+        }
+        let Granted { slot, token, .. } = &*grant.granted;
+        if !permit::handing_out(caller, configured, request, (held, slot), &token.scopes).is_allowed() {
+            return None;
         }
         if choice::next_step(grant, request, &configured.provider.refresh, None, now) != Step::HandOut {
             return None;
@@ -126,13 +135,10 @@ impl Broker {
     async fn hand_out(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Result<Handout, BrokerError> {
         let registry = self.registry();
         let configured = registry.providers.get(&request.provider).ok_or(BrokerError::UnknownProvider)?;
-        let decision = policy::decide(caller, Action::Use(&caller.subject));
-        if !decision.allowed {
-            return Err(BrokerError::Denied { rule: decision.rule });
-        }
+        permit::pass_asking(caller, configured, request)?;
         let mut flown = None;
         loop {
-            let shelf = self.shelf(caller, &request.provider).await?;
+            let shelf = permit::visible(caller, self.shelf(caller, &request.provider).await?);
             let Chosen { held, grant, elsewhere } = match choice::choose(request, &configured.provider, &shelf) {
                 Ok(chosen) => chosen,
                 Err(lack) => return Err(self.lacking(caller, request, &shelf, lack).await?),
@@ -144,6 +150,9 @@ impl Broker {
                     None => continue,
                 }
             }
+            let Granted { slot, token, .. } = &*grant.granted;
+            let decision = permit::handing_out(caller, configured, request, (held, slot), &token.scopes);
+            permit::pass(caller, decision, BrokerError::UnknownAccount)?;
             match choice::next_step(grant, request, &configured.provider.refresh, flown, now) {
                 Step::HandOut => {
                     held.used.touch(now.wall);
@@ -176,6 +185,9 @@ impl Broker {
                 let missing = configured.provider.scopes.missing(&granted.token.scopes, &request.scopes);
                 let now = self.clock.moment();
                 if missing.is_empty() {
+                    let (meant, scopes) = ((held, &granted.slot), &granted.token.scopes);
+                    let decision = permit::handing_out(caller, configured, request, meant, scopes);
+                    permit::pass(caller, decision, BrokerError::UnknownAccount)?;
                     held.used.touch(now.wall);
                     return Ok(Some(Handout { granted, now }));
                 }

@@ -11,7 +11,7 @@ use crate::support::{Daemon, Home};
 /// With this variable set, the transcripts are written instead of compared.
 const REGENERATE: &str = "GRANTD_WRITE_TRANSCRIPTS";
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "",
     "serve",
     "demo",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 16] = [
     "account",
     "disconnect",
     "restore",
+    "explain",
     "provider",
     "provider check",
     "provider list",
@@ -87,6 +88,8 @@ fn what_goes_wrong_says_what_to_do_as_the_transcript_shows() {
         ("grantd disconnect github --yes", 7),
         ("grantd restore", 7),
         ("grantd restore --yes", 2),
+        ("grantd explain --provider github", 2),
+        ("grantd explain --caller uid:1000 --provider github", 7),
         ("grantd serve", 78),
         ("grantd serve --config HOME/bad.yaml", 78),
         ("grantd provider check HOME/definition.yaml", 78),

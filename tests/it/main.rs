@@ -7,6 +7,7 @@
 
 mod accounts;
 mod bad_input;
+mod callers;
 mod claims;
 mod cli;
 mod clock;
