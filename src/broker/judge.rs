@@ -146,7 +146,8 @@ fn grant(
     let (rules, granted) = (&configured.provider.scopes, &grant.content.scopes);
     let named = rules.wanted_resource(&question.scopes).ok().flatten();
     let resource = named.or_else(|| rules.main_resource(granted));
-    Some((grant.slot.clone(), rules.at_resource(granted, resource.as_ref())))
+    let told = rules.at_resource(granted, resource.as_ref());
+    Some((grant.slot.clone(), rules.with_silent(&told, &stored.connection.scopes)))
 }
 
 fn rules(caller: &Caller, wish: &Use<'_>) -> Vec<(String, Option<Weighed>)> {

@@ -40,14 +40,16 @@ pub(super) fn handing_out<'c>(
     granted: &ScopeSet,
 ) -> Decision<'c> {
     let Target { owner, provider, account, label } = Target::of(&held.connection);
+    let scopes = &configured.provider.scopes;
+    let whole = caller.rules.as_ref().map(|_| scopes.with_silent(granted, &held.connection.scopes));
     let wish = Use {
         owner,
         provider,
         account: Some((account, label)),
         slot: Some(slot),
         wanted: &request.scopes,
-        granted: Some(granted),
-        scopes: &configured.provider.scopes,
+        granted: Some(whole.as_ref().unwrap_or(granted)),
+        scopes,
     };
     policy::decide(caller, Action::Use(wish))
 }

@@ -2,6 +2,7 @@
 //! in the manner of that provider.
 
 mod answers;
+mod callers;
 mod callback;
 mod command;
 mod consent;

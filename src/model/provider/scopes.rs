@@ -43,6 +43,13 @@ impl ScopeRules {
         scopes.iter().filter(|scope| !reach.contains(scope) && !reach.contains(&self.full(scope))).cloned().collect()
     }
 
+    /// What a grant is good for as far as a ceiling is concerned: what was told, and of what was asked for what the provider
+    /// gives without a word.
+    #[must_use]
+    pub fn with_silent(&self, told: &ScopeSet, asked: &ScopeSet) -> ScopeSet {
+        told.union(&asked.iter().filter(|scope| self.is_silent(scope)).cloned().collect())
+    }
+
     /// The plain sentence for a scope, by its short or its full name.
     #[must_use]
     pub fn sentence(&self, scope: &Scope) -> Option<&str> {
@@ -147,6 +154,7 @@ mod tests {
             let reach = google().reach(&set(ceiling));
             assert_eq!(google().beyond(&reach, &set(scopes)), set(beyond), "{scopes} under {ceiling}");
         }
+        assert_eq!(google().with_silent(&set("email"), &set("offline gmail.send")), set("email offline"));
         let fixed = ScopeRules { managed_by: ScopesManagedBy::App, ..ScopeRules::default() };
         assert_eq!(fixed.beyond(&fixed.reach(&set("a")), &set("a b")), set("b"));
     }
