@@ -2,8 +2,8 @@
 //! in the manner of that provider.
 
 mod answers;
-mod callers;
 mod callback;
+mod callers;
 mod command;
 mod consent;
 mod device;

@@ -45,7 +45,11 @@ async fn a_slot_that_no_rule_names_is_none_of_the_provider_s() {
     allow(&world, "{provider: sandbox, slots: [user]}").await;
     for slot in [json!({}), json!({"slot": "user"})] {
         let given = token(&world, slot).await;
-        assert_eq!((given.status, &given.json["token_id"]), (200, &user.json["token_id"]), "the only one that is there");
+        assert_eq!(
+            (given.status, &given.json["token_id"]),
+            (200, &user.json["token_id"]),
+            "the only one that is there"
+        );
     }
     let without_id = |answer: &Answer| {
         let mut body = answer.json.clone();
