@@ -6,9 +6,11 @@ mod connect;
 mod connections;
 pub mod deadline;
 mod eager;
+mod explain;
 mod health;
 pub mod input;
 mod invitation;
+pub mod kernel;
 pub mod listener;
 mod metrics;
 pub mod peer;
@@ -78,6 +80,8 @@ fn routes(broker: Arc<Broker>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(audit::routes(Arc::clone(&broker)))
         .unify()
+        .or(explain::route(Arc::clone(&broker)))
+        .unify()
         .or(whoami::route())
         .unify()
         .or(metrics::route(Arc::clone(&broker)))
@@ -140,6 +144,10 @@ where
         if let Err(problem) = peer::admit(request.headers()) {
             return Box::pin(ready(Ok(problem.into_response())));
         }
+        let asker = match asker.among(&self.broker.registry().callers) {
+            Ok(asker) => asker,
+            Err(problem) => return Box::pin(ready(Ok(problem.into_response()))),
+        };
         if request.uri().path() == token::PATH {
             return Box::pin(token::answer(Arc::clone(&self.broker), asker, request));
         }
@@ -178,7 +186,11 @@ mod tests {
     /// A broker that knows no provider.
     fn idle_broker() -> Arc<Broker> {
         Broker::new(Parts {
-            registry: Registry { web_url: "http://localhost:8717".parse().unwrap(), providers: BTreeMap::new() },
+            registry: Registry {
+                web_url: "http://localhost:8717".parse().unwrap(),
+                providers: BTreeMap::new(),
+                callers: Arc::default(),
+            },
             store: Arc::new(MemoryStore::new()),
             keyring: Keyring::create(&InstanceId::random()),
             clock: Arc::new(SystemClock),

@@ -2,7 +2,7 @@
 //!
 //! One file per use case: [`token`] hands out, [`renew`] refreshes, [`connect`], [`callback`] and [`confirm`] bring a
 //! connection into the world, [`device`] and [`terminal`] without a browser of this machine, [`account`] names it and
-//! [`disconnect`] ends it, with [`revocation`] at the provider. They share the parts that are kept here.
+//! [`disconnect`] ends it, with [`revocation`] at the provider; [`permit`] asks the policy for each of them, and [`judge`] tells what it would say. They share the parts that are kept here.
 //!
 //! A refresh is spread over several files. [`flight`] makes one of many, [`lane`] says who may send, [`renew`] sends, [`keep`]
 //! keeps what came, with [`unsettled`] for what the store does not know yet; [`verdict`] and [`incident`] say what a failure
@@ -28,6 +28,7 @@ pub mod forecast;
 pub mod health;
 pub mod housekeep;
 pub mod incident;
+pub mod judge;
 pub mod keep;
 pub mod lane;
 mod last_refresh;
@@ -35,6 +36,7 @@ pub mod look;
 pub mod meter;
 pub mod note;
 pub mod pair;
+mod permit;
 pub mod quarantine;
 pub mod refusal;
 pub mod registry;

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod disconnect;
 pub mod duration;
 pub mod exit;
+pub mod explain;
 mod pick;
 pub mod provider;
 pub mod restore;
@@ -66,6 +67,7 @@ enum Command {
     Disconnect(Asking<disconnect::DisconnectArgs>),
     Restore(Asking<restore::RestoreArgs>),
     Audit(Asking<audit::AuditArgs>),
+    Explain(Asking<explain::ExplainArgs>),
     /// Show what to register at a provider; check and try a definition of your own; let a provider be asked again
     #[command(subcommand)]
     Provider(Provider),
@@ -171,6 +173,10 @@ async fn dispatch(cli: Cli, inherited: ListenFd, screen: &mut Screen<'_>) -> Res
         Command::Audit(asking) => {
             let socket = asking.socket()?;
             audit::run(asking.args, &socket, screen).await
+        }
+        Command::Explain(asking) => {
+            let socket = asking.socket()?;
+            explain::run(asking.args, &socket, screen).await
         }
         Command::Provider(Provider::Local(command)) => {
             serve::with_configuration(|context| provider::run(&command, context, screen.out))

@@ -1,8 +1,11 @@
 //! The operator's file: from text to a [`Config`] with nothing left to check but what lies outside the file.
 
+pub mod callers;
 mod client_keys;
 pub mod paths;
+pub mod people;
 mod registry;
+mod rules;
 pub mod secrets;
 mod tls;
 pub mod values;
@@ -14,9 +17,10 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::callers::CallerConfig;
 use crate::config::secrets::{SecretRef, SecretRefError};
 use crate::config::values::{AbsolutePath, GroupName, Mode, ScopeChoice, WebUrl};
-use crate::model::id::ProviderId;
+use crate::model::id::{CallerName, ProviderId};
 use crate::yaml::{self, Segment, YamlError};
 
 /// What the operator wrote, with defaults for what was left out.
@@ -53,6 +57,9 @@ pub struct Config {
     pub providers_dir: Option<AbsolutePath>,
     /// What can be connected, by the name it has here.
     pub providers: BTreeMap<ProviderId, ProviderConfig>,
+    /// Which processes act by rules, by the name that they have here; everybody else acts for themself.
+    #[serde(default)]
+    pub callers: BTreeMap<CallerName, CallerConfig>,
     #[serde(skip)]
     source: Source,
 }

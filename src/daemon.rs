@@ -1,5 +1,6 @@
 //! The composition root and the life cycle: build everything, say that it is ready, run, drain, stop.
 
+mod namespace;
 mod reload;
 mod root_key;
 mod supervisor;
@@ -22,6 +23,7 @@ pub use crate::daemon::reload::{Reloader, Reread};
 pub use crate::daemon::root_key::{RootKeyError, RootKeyFrom};
 
 use crate::api;
+use crate::api::kernel;
 use crate::api::listener::{self, ListenError, Placement, SocketFile};
 use crate::api::peer::is_nobody;
 use crate::api::serve::Limits;
@@ -32,6 +34,7 @@ use crate::clock::SystemClock;
 use crate::egress::{Egress, EgressError};
 use crate::jobs::{self, Jobs, JobsError, Timetable};
 use crate::model::id::InstanceId;
+use crate::policy::callers::{Callers, Configured};
 use crate::seal::{Keyring, UnlockError};
 use crate::store::journal::Journal;
 use crate::store::records::Installation;
@@ -100,6 +103,13 @@ pub enum StartError {
          outside user namespaces and without `PrivateUsers=`"
     )]
     Nobody(u32),
+    /// Several users would look like one.
+    #[error(
+        "this process runs in a user namespace that does not have every user of the machine, so that it could not tell who is at \
+         the other end of its socket: set `PrivateUsers=no` in the unit, or run it outside user namespaces; or let nobody else \
+         connect, with the mode \"0600\" for `socket`"
+    )]
+    Namespace,
     /// The root key is missing, or is not one.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
@@ -133,7 +143,10 @@ impl StartError {
     /// Whether starting again changes nothing, because an operator has to act (`EX_CONFIG`).
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Jobs(_) | Self::Nobody(_) | Self::RootKey(_) | Self::Tls(_) | Self::Unlock(_))
+        matches!(
+            self,
+            Self::Jobs(_) | Self::Namespace | Self::Nobody(_) | Self::RootKey(_) | Self::Tls(_) | Self::Unlock(_)
+        )
     }
 }
 
@@ -164,6 +177,10 @@ impl Daemon {
         if is_nobody(own_uid) {
             return Err(StartError::Nobody(own_uid));
         }
+        if namespace::is_for_others(&settings.socket) && !namespace::tells_users_apart() {
+            return Err(StartError::Namespace);
+        }
+        tell_of_blindness(&settings.registry.callers);
         // Whatever can refuse without writing comes first; a name in the file system goes again if something later refuses.
         let root = settings.root_key.find(&settings.store)?;
         let pages = web::listener::bind(&web_url)?;
@@ -299,6 +316,15 @@ async fn tell_of_hold(store: &SqliteStore) -> Result<(), StoreError> {
         );
     }
     Ok(())
+}
+
+/// Says which callers nobody can be, because the kernel does not tell.
+fn tell_of_blindness(callers: &Callers) {
+    let blind = |caller: &&Configured| caller.peer.unit.is_some() || caller.peer.gid.is_some();
+    let named: Vec<_> = callers.iter().filter(blind).map(|caller| format!("`{}`", caller.name)).collect();
+    if let (false, Some(why)) = (named.is_empty(), kernel::blindness()) {
+        warn!("Units and supplementary groups cannot be told here, and {} are named by them: {why}", named.join(", "));
+    }
 }
 
 /// Opens the store's keyring, or makes one in a new store.

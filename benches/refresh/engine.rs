@@ -113,7 +113,7 @@ impl Engine {
         };
         let providers = BTreeMap::from([(provider(), Arc::new(configured))]);
         let broker = Broker::new(Parts {
-            registry: Registry { web_url: "http://localhost:8717".parse()?, providers },
+            registry: Registry { web_url: "http://localhost:8717".parse()?, providers, callers: Arc::default() },
             store: self.store.clone(),
             keyring: unlock(&self.store, &self.root).await?,
             clock: self.clock.clone(),
@@ -228,7 +228,13 @@ fn provider() -> ProviderId {
 }
 
 fn caller(number: u32) -> Result<Caller> {
-    Ok(Caller { name: "bench".parse()?, subject: Subject::from_uid(100_000 + number), admin: false, peer: None })
+    Ok(Caller {
+        name: "bench".parse()?,
+        subject: Subject::from_uid(100_000 + number),
+        admin: false,
+        peer: None,
+        rules: None,
+    })
 }
 
 /// Asks for the caller's token; `rejected` is the answer whose token the upstream refuses.

@@ -55,7 +55,7 @@ impl Stock {
         let home = Home::make()?;
         let engine = Engine::open(&home.store(), &home.root).await?;
         let subject = Subject::from_uid(rustix::process::geteuid().as_raw());
-        let caller = Caller { name: "bench".parse()?, subject, admin: false, peer: None };
+        let caller = Caller { name: "bench".parse()?, subject, admin: false, peer: None, rules: None };
         engine.connect_one(&caller, 0, engine.clock.now(), 24 * HOUR, 12 * HOUR).await?;
         engine.store.close().await?;
         Ok(Self { home, sandbox: Sandbox::start(Options::default()).await?, stored: 1 })

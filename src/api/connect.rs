@@ -69,16 +69,20 @@ where
         return Err(Invalid::field("open", "must not be set with `device`: there is no browser to open").into());
     }
     let request = request(body)?;
+    // Before there is a session that the caller could not go on with.
+    if opens {
+        broker.may_attend(&asker.caller).map_err(|error| Problem::from_broker(error, &broker.registry()))?;
+    }
     let fail = |error: BrokerError| Problem::from_broker(error, &broker.registry());
     let body = if by_device {
-        device(broker, broker.connect_device(&asker.caller, request).await.map_err(fail)?)
+        device(broker, &asker, broker.connect_device(&asker.caller, request).await.map_err(fail)?)
     } else {
         let prompt = broker.connect(&asker.caller, request).await.map_err(fail)?;
         let ticket = match opens {
             true => Some(broker.ticket(&asker.caller, &prompt.session.id).await.map_err(fail)?),
             false => None,
         };
-        session(broker, prompt, ticket.as_deref())
+        session(broker, &asker, prompt, ticket.as_deref())
     };
     let warning = warning(broker, &asker, &body.provider).await.map_err(fail)?;
     Ok(SessionBody { warning, ..body })
@@ -93,8 +97,8 @@ async fn warning(broker: &Broker, asker: &Asker, provider: &ProviderId) -> Resul
     Ok(registry.providers.get(provider).and_then(|configured| configured.provider.consent_warning()))
 }
 
-fn device(broker: &Broker, begun: DevicePrompt) -> SessionBody {
-    let body = session(broker, begun.prompt, None);
+fn device(broker: &Broker, asker: &Asker, begun: DevicePrompt) -> SessionBody {
+    let body = session(broker, asker, begun.prompt, None);
     let device = DeviceBody {
         user_code: body.user_code.clone(),
         verification_uri: begun.verification_uri,
@@ -114,7 +118,7 @@ async fn show(
     let asker = known(asker)?;
     let wait = wait(&query)?;
     match broker.session(&asker.caller, id, wait).await {
-        Ok(prompt) => Ok(session(broker, prompt, None)),
+        Ok(prompt) => Ok(session(broker, &asker, prompt, None)),
         Err(error) => Err(Problem::from_broker(error, &broker.registry())),
     }
 }
@@ -150,7 +154,18 @@ fn wait(query: &str) -> Result<Duration, Invalid> {
     seconds("wait", given, Duration::ZERO, WAIT_MAX)
 }
 
-fn session(broker: &Broker, prompt: Prompt, ticket: Option<&str>) -> SessionBody {
+fn session(broker: &Broker, asker: &Asker, prompt: Prompt, ticket: Option<&str>) -> SessionBody {
+    let body = written(broker, prompt, ticket);
+    // The person may have picked an account that is not for this caller.
+    match &body.account {
+        Some(account) if !broker.sees_account(&asker.caller, &body.provider, account) => {
+            SessionBody { account: None, granted: None, connection: None, ..body }
+        }
+        _ => body,
+    }
+}
+
+fn written(broker: &Broker, prompt: Prompt, ticket: Option<&str>) -> SessionBody {
     let registry = broker.registry();
     let configured = registry.providers.get(&prompt.session.provider);
     let device_flow = configured.is_some_and(|configured| configured.provider.endpoints.device.is_some());
@@ -158,13 +173,13 @@ fn session(broker: &Broker, prompt: Prompt, ticket: Option<&str>) -> SessionBody
         let unusable = redirect::check(&configured.provider, &registry.redirect_uri(&prompt.session.provider))?;
         Some(unusable.why)
     });
-    let body = written(prompt, ticket);
+    let body = plain(prompt, ticket);
     let missing = configured.zip(body.granted.as_ref());
     let missing = missing.map(|(configured, granted)| configured.provider.scopes.missing(granted, &body.scopes));
     SessionBody { device_flow, no_way_back, missing_scopes: missing.filter(|missing| !missing.is_empty()), ..body }
 }
 
-fn written(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
+fn plain(prompt: Prompt, ticket: Option<&str>) -> SessionBody {
     let browser_url = ticket.map(|ticket| {
         let mut url = prompt.connect_url.clone();
         url.query_pairs_mut().append_pair("ticket", ticket);
@@ -231,20 +246,18 @@ mod tests {
 
     #[test]
     fn the_ticket_is_in_the_browsers_link_and_in_no_other() {
-        let body = written(prompt(Progress::Pending), Some("a&b"));
+        let body = plain(prompt(Progress::Pending), Some("a&b"));
         let link = body.browser_url.as_ref().map(ToString::to_string);
         assert_eq!(link.as_deref(), Some("http://localhost:8717/connect/cn_1?ticket=a%26b"));
         assert_eq!(body.connect_url.query(), None);
-        assert!(written(prompt(Progress::Pending), None).browser_url.is_none());
+        assert!(plain(prompt(Progress::Pending), None).browser_url.is_none());
     }
 
     #[test]
     fn a_completed_session_names_the_account_and_the_connection() {
         let account = Account { id: "1".to_owned(), name: "octocat".to_owned() };
-        let body = written(
-            prompt(Progress::Completed { connection: "cx_1".parse().unwrap(), account: account.clone() }),
-            None,
-        );
+        let body =
+            plain(prompt(Progress::Completed { connection: "cx_1".parse().unwrap(), account: account.clone() }), None);
         assert!(body.done);
         assert_eq!(body.status, "completed");
         assert_eq!(body.account, Some(account));

@@ -1,14 +1,16 @@
 //! Who is asking, from what the kernel says, and what a request must not carry.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName, ORIGIN};
+use tracing::warn;
 
 use crate::api::problem::Problem;
-use crate::model::caller::{Caller, Peer};
+use crate::model::caller::{Caller, Identity, Peer, Process};
 use crate::model::id::{CallerName, UserId};
 use crate::model::subject::Subject;
+use crate::policy::callers::{Callers, Recognised};
 
 /// The most headers a request may have.
 const HEADERS_MAX: usize = 64;
@@ -27,8 +29,26 @@ pub const fn is_nobody(uid: u32) -> bool {
 pub struct Asker {
     /// What the kernel says.
     pub peer: Peer,
-    /// What we make of it, made once per connection.
+    /// What we make of it.
     pub caller: Arc<Caller>,
+    known: Arc<Known>,
+}
+
+/// What is known of a connection from its beginning to its end.
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    /// The user that acts for itself.
+    itself: Arc<Caller>,
+    /// What came of looking among the configured callers last, with where that was: the configuration may be exchanged.
+    last: Mutex<Option<Last>>,
+}
+
+/// What came of looking among these callers; nobody, if it could not be told.
+#[derive(Debug)]
+struct Last {
+    callers: Arc<Callers>,
+    found: Option<Arc<Caller>>,
 }
 
 impl Asker {
@@ -39,13 +59,77 @@ impl Asker {
         if is_nobody(peer.uid) {
             return None;
         }
-        let caller = Caller {
+        let itself = Arc::new(Caller {
             name: caller_name(peer.uid),
             subject: Subject::from_uid(peer.uid),
             admin: peer.uid == 0 || peer.uid == own_uid,
             peer: Some(peer),
+            rules: None,
+        });
+        let identity = Identity { peer, process: Process::Untold };
+        let known = Known { identity, itself: Arc::clone(&itself), last: Mutex::default() };
+        Some(Self { peer, caller: itself, known: Arc::new(known) })
+    }
+
+    /// The same, with what the kernel tells of the process that connected.
+    #[must_use]
+    pub fn looked_at(self, process: Process) -> Self {
+        let itself = Arc::clone(&self.known.itself);
+        let identity = Identity { peer: self.peer, process };
+        Self { known: Arc::new(Known { identity, itself, last: Mutex::default() }), ..self }
+    }
+
+    /// What the kernel tells of the process that connected.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.known.identity
+    }
+
+    /// Who it is among these callers. To be asked for each request: a reload counts for connections that are open.
+    ///
+    /// # Errors
+    /// 403 if it cannot be told which caller it is; the operator hears why, once for each connection.
+    pub fn among(self, callers: &Arc<Callers>) -> Result<Self, Problem> {
+        if callers.is_empty() {
+            return Ok(self);
+        }
+        let found = {
+            let mut last = self.known.last.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*last {
+                Some(Last { callers: known, found }) if Arc::ptr_eq(known, callers) => found.clone(),
+                _ => {
+                    let found = self.recognised(callers);
+                    *last = Some(Last { callers: Arc::clone(callers), found: found.clone() });
+                    found
+                }
+            }
         };
-        Some(Self { peer, caller: Arc::new(caller) })
+        found.map(|caller| Self { caller, ..self }).ok_or_else(Problem::unclear_peer)
+    }
+
+    fn recognised(&self, callers: &Callers) -> Option<Arc<Caller>> {
+        let Identity { peer, process } = &self.known.identity;
+        match callers.recognise(&self.known.identity, self.known.itself.admin) {
+            Recognised::Itself => Some(Arc::clone(&self.known.itself)),
+            Recognised::Caller(caller) => Some(Arc::new(Caller { peer: Some(*peer), ..caller })),
+            Recognised::Several(names) => {
+                let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                warn!(
+                    uid = peer.uid,
+                    gid = peer.gid,
+                    pid = peer.pid,
+                    ?process,
+                    "Refused a process that is several callers at once, {}: make the `peer` of one of them more specific",
+                    names.join(" and ")
+                );
+                None
+            }
+            Recognised::Unclear(name) => {
+                warn!(uid = peer.uid, gid = peer.gid, pid = peer.pid, caller = %name,
+                    "Refused a process that may have been `{name}`: it ended before it could be looked at, or is hidden");
+                None
+            }
+        }
     }
 }
 
@@ -77,6 +161,7 @@ mod tests {
     use http::{HeaderValue, StatusCode};
 
     use super::*;
+    use crate::policy::callers::{Configured, PeerRule, UnitRule};
 
     fn asker(uid: u32) -> Option<Asker> {
         let peer = Peer { uid, gid: 100, pid: Some(1) };
@@ -91,6 +176,34 @@ mod tests {
             assert_eq!(caller.subject, Subject::from_uid(uid));
             assert_eq!(caller.admin, admin, "{uid}");
         }
+    }
+
+    #[test]
+    fn another_configuration_is_looked_at_for_the_next_request_and_one_that_stays_is_not() {
+        let callers = |name: &str, uid| {
+            let peer = PeerRule { uid: Some(uid), ..PeerRule::default() };
+            let (name, rules) = (name.parse().unwrap(), Arc::default());
+            Arc::new(Callers::new(vec![Configured { name, peer, on_behalf_of: None, rules }]))
+        };
+        let asker = asker(1000).unwrap();
+        let name = |callers: &Arc<Callers>| asker.clone().among(callers).unwrap().caller.name.to_string();
+        let (first, second, other) = (callers("a", 1000), callers("b", 1000), callers("c", 7));
+        assert_eq!(name(&first), "a");
+        assert_eq!(name(&second), "b");
+        assert_eq!(name(&other), "uid:1000");
+        assert_eq!(name(&Arc::default()), "uid:1000");
+        let again = asker.clone().among(&first).unwrap().caller;
+        assert!(Arc::ptr_eq(&again, &asker.clone().among(&first).unwrap().caller), "it is made once");
+    }
+
+    #[test]
+    fn who_cannot_be_told_is_refused() {
+        let peer = PeerRule { unit: Some(UnitRule::System("a.service".parse().unwrap())), ..PeerRule::default() };
+        let (name, rules) = ("a".parse().unwrap(), Arc::default());
+        let callers = Arc::new(Callers::new(vec![Configured { name, peer, on_behalf_of: None, rules }]));
+        let gone = asker(1000).unwrap().looked_at(Process::Gone);
+        assert_eq!(gone.among(&callers).err().map(|problem| problem.status()), Some(StatusCode::FORBIDDEN));
+        assert!(asker(1000).unwrap().among(&callers).is_ok(), "on a kernel that does not tell, nobody is that unit");
     }
 
     #[test]

@@ -99,6 +99,13 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "peer_denied", why)
     }
 
+    /// It cannot be told which configured caller this is; the log says why.
+    #[must_use]
+    pub fn unclear_peer() -> Self {
+        let why = "grantd cannot tell which of its configured callers this process is; its log says more.";
+        Self::new(StatusCode::FORBIDDEN, "peer_denied", why)
+    }
+
     /// The request carries a key or a JWT that is not good here.
     #[must_use]
     pub fn invalid_api_key() -> Self {
@@ -153,6 +160,11 @@ impl Problem {
                 tracing::info!(rule, "refused by policy");
                 Self::new(StatusCode::FORBIDDEN, "access_denied", "The policy does not allow this.")
             }
+            BrokerError::GrantBroader { rule: _ } => {
+                let why = "The connected account has agreed to more than this caller may have, and the provider gives no \
+                           token for less.";
+                Self::new(StatusCode::FORBIDDEN, "scope_denied", why).because("grant_broader")
+            }
             BrokerError::Internal => Self::internal(),
             BrokerError::Limited { retry_after } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests: try again later.")
@@ -190,6 +202,12 @@ impl Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", why)
                     .with(Header::RetryAfter(retry_after))
             }
+            BrokerError::ScopeDenied { denied, rule: _ } => {
+                let why = "This caller may not have these scopes.";
+                let mut problem = Self::new(StatusCode::FORBIDDEN, "scope_denied", why).because("above_ceiling");
+                problem.body.denied_scopes = Some(denied);
+                problem
+            }
             BrokerError::SeveralResources { resources } => {
                 let all: Vec<_> = resources.iter().map(ToString::to_string).collect();
                 let why = format!("are for several resources, and a token is for one of them: {}", all.join(", "));
@@ -210,6 +228,9 @@ impl Problem {
             }
             BrokerError::UnknownAccount => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_account", "No connected account answers to that name.")
+            }
+            BrokerError::UnknownCaller => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_caller", "No such caller is configured.")
             }
             BrokerError::UnknownProvider => Self::new(
                 StatusCode::NOT_FOUND,
@@ -331,7 +352,11 @@ mod tests {
     use crate::model::time::Timestamp;
 
     fn registry() -> Registry {
-        Registry { web_url: "http://localhost:8717".parse().unwrap(), providers: BTreeMap::new() }
+        Registry {
+            web_url: "http://localhost:8717".parse().unwrap(),
+            providers: BTreeMap::new(),
+            callers: std::sync::Arc::default(),
+        }
     }
 
     fn prompt() -> Box<Prompt> {
@@ -391,6 +416,9 @@ mod tests {
                 "reconnect_required",
             ),
             (BrokerError::Denied { rule: "r" }, 403, "access_denied"),
+            (BrokerError::GrantBroader { rule: String::new() }, 403, "scope_denied"),
+            (BrokerError::ScopeDenied { denied: ScopeSet::default(), rule: String::new() }, 403, "scope_denied"),
+            (BrokerError::UnknownCaller, 404, "unknown_caller"),
             (BrokerError::Internal, 500, "internal_error"),
             (BrokerError::Limited { retry_after }, 429, "rate_limited"),
             (BrokerError::NotFound, 404, "not_found"),

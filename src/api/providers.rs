@@ -1,5 +1,6 @@
 //! `/v1/providers`: what can be connected here, how each is doing, and an administrator's word to try one again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
@@ -13,7 +14,10 @@ use crate::api::wire::{ProviderBody, ProvidersBody, RefusalBody, ReleaseBody, Wi
 use crate::api::{asker, known, reply};
 use crate::broker::Broker;
 use crate::broker::health::Released;
-use crate::model::id::ProviderId;
+use crate::broker::registry::Configured;
+use crate::model::caller::Caller;
+use crate::model::id::{ProviderId, SlotName};
+use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 
 pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
@@ -38,15 +42,17 @@ pub(super) fn routes(broker: Arc<Broker>) -> impl Filter<Extract = (Response,), 
 }
 
 fn list(broker: &Broker, asker: Option<Asker>) -> Result<ProvidersBody, Problem> {
-    let admin = known(asker)?.caller.admin;
+    let caller = known(asker)?.caller;
+    let admin = caller.admin;
     let registry = broker.registry();
-    let providers = registry.providers.iter().map(|(id, configured)| {
+    let visible = registry.providers.iter().filter(|(id, _)| broker.sees_provider(&caller, id));
+    let providers = visible.map(|(id, configured)| {
         let health = broker.health(configured);
         let detail = |at: Option<Timestamp>| at.filter(|_| admin).map(Timestamp::as_secs);
         ProviderBody {
             id: id.clone(),
             name: configured.provider.name.clone(),
-            scopes: configured.scopes.clone(),
+            scopes: seen(broker, &caller, configured),
             revoke: configured.provider.revoke.as_ref().map(|rules| rules.reach.as_str().into()),
             revoke_wider: configured.provider.revoke_wider.as_ref().map(|rules| WiderBody {
                 reach: rules.reach.as_str().into(),
@@ -63,6 +69,12 @@ fn list(broker: &Broker, asker: Option<Asker>) -> Result<ProvidersBody, Problem>
         }
     });
     Ok(ProvidersBody { providers: providers.collect() })
+}
+
+/// What is asked for, in the slots that are the caller's.
+fn seen(broker: &Broker, caller: &Caller, configured: &Configured) -> BTreeMap<SlotName, ScopeSet> {
+    let slots = configured.scopes.iter().filter(|(slot, _)| broker.sees_slot(caller, &configured.provider.id, slot));
+    slots.map(|(slot, scopes)| (slot.clone(), scopes.clone())).collect()
 }
 
 async fn release(broker: &Broker, provider: ProviderId, asker: Option<Asker>) -> Result<ReleaseBody, Problem> {

@@ -91,7 +91,11 @@ mod tests {
         let at = Timestamp::from_secs(1_800_000_000);
         store.put_on_hold(Hold { before: at, found_at: at, why: HoldReason::Older });
         Broker::new(Parts {
-            registry: Registry { web_url: "http://localhost:8717".parse().unwrap(), providers: BTreeMap::new() },
+            registry: Registry {
+                web_url: "http://localhost:8717".parse().unwrap(),
+                providers: BTreeMap::new(),
+                callers: Arc::default(),
+            },
             store: Arc::new(store),
             keyring: Keyring::create(&InstanceId::random()),
             clock: Arc::new(SystemClock),

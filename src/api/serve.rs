@@ -24,6 +24,7 @@ use tower_service::Service;
 use crate::api::census::{Census, Place};
 use crate::api::deadline::{Deadlines, Pace, Paced};
 use crate::api::eager::Eager;
+use crate::api::kernel;
 use crate::api::peer::Asker;
 use crate::model::caller::Peer;
 
@@ -127,7 +128,7 @@ where
                 continue;
             }
         };
-        let guest = Guest { asker, _place: place };
+        let guest = Guest { asker: asker.looked_at(kernel::process(&stream)), _place: place };
         tasks.spawn(Eager::new(attend(stream, service.clone(), guest, limits, shutdown.child_token())));
     }
     drop(listener);

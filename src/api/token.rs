@@ -115,6 +115,7 @@ mod tests {
 
     fn handout(expires_at: Option<Timestamp>) -> Handout {
         Handout {
+            rule: "own".into(),
             granted: Arc::new(Granted {
                 connection: "cx_1".parse().unwrap(),
                 provider: "github".parse().unwrap(),

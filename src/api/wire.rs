@@ -2,6 +2,7 @@
 //!
 //! The API only ever grows: unknown fields are ignored in both directions. Times are whole seconds since the Unix epoch.
 
+mod access;
 mod audit;
 mod proof;
 mod session;
@@ -14,11 +15,12 @@ use url::Url;
 
 use crate::broker::account::Choice;
 use crate::model::connection::Account;
-use crate::model::id::{CallerName, ConnectId, ConnectionId, ProviderId, SlotName, TokenId};
+use crate::model::id::{ConnectId, ConnectionId, ProviderId, SlotName, TokenId};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::AccessToken;
 use crate::model::subject::Subject;
 
+pub use self::access::{AllowBody, ExplainBody, PeerBody, SaidBody, WhoamiBody};
 pub use self::audit::{AuditBody, AuditEntryBody, AuditVerdictBody};
 pub use self::session::{AuthorizeBody, CallbackBody, ConfirmBody, ConnectBody, DeviceBody, SessionBody};
 
@@ -262,31 +264,6 @@ pub struct ReleaseBody {
     pub grants: usize,
 }
 
-/// The answer of `GET /v1/whoami`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct WhoamiBody {
-    /// How the policy names the caller.
-    pub caller: CallerName,
-    /// For whom it acts.
-    pub subject: Subject,
-    /// Whether it administers.
-    pub admin: bool,
-    /// What the kernel says.
-    pub peer: PeerBody,
-}
-
-/// The kernel's word for the other end of the socket.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct PeerBody {
-    /// Effective user id.
-    pub uid: u32,
-    /// Effective group id.
-    pub gid: u32,
-    /// Process id, if it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid: Option<i32>,
-}
-
 /// The answer of `GET /v1/health`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct HealthBody {
@@ -366,6 +343,9 @@ pub struct ProblemBody {
     /// What the grant does not cover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_scopes: Option<ScopeSet>,
+    /// Which of the required scopes the caller may not have, whatever the account agrees to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied_scopes: Option<ScopeSet>,
     /// The connect session that was made or found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_id: Option<ConnectId>,

@@ -10,7 +10,7 @@ use crate::model::connection::Account;
 use crate::model::id::{ConnectionId, ProviderId};
 use crate::model::label::Label;
 use crate::model::subject::Subject;
-use crate::policy::{self, Action};
+use crate::policy::{self, Action, Target};
 use crate::store::StoreError;
 use crate::store::records::{Named, Naming};
 
@@ -30,20 +30,18 @@ impl Broker {
     /// request sees it.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::LabelTaken`].
+    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::LabelTaken`]; [`BrokerError::Denied`] for a
+    /// configured caller, because others of its subject go by the name too.
     pub async fn name(&self, caller: &Caller, id: &ConnectionId, naming: &Naming) -> Result<Look, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
-        let decision = policy::decide(caller, Action::Name(&stored.connection.subject));
-        if !decision.allowed {
-            self.refusal_noted(caller, "name", decision.rule, Some(&stored.connection));
-            return Err(BrokerError::NotFound);
-        }
+        let decision = policy::decide(caller, Action::Name(Target::of(&stored.connection)));
+        self.pass_noted(caller, "name", &decision, &stored.connection)?;
         match self.store.name(id, naming).await? {
             Named::Gone => Err(BrokerError::NotFound),
             Named::Taken => Err(BrokerError::LabelTaken),
             Named::Yes(connection) => {
                 self.forget(&connection);
-                self.naming_noted(caller, decision, &connection);
+                self.naming_noted(caller, decision.rule(), &connection);
                 info!(connection.id = %id, provider.id = %connection.provider, caller = %caller.name, default = connection.is_default,
                     "`{}` changed what `{}` at {} is called", caller.name, connection.account.name, connection.provider);
                 self.connection(caller, id).await

@@ -17,6 +17,7 @@ use tracing::{error, info};
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::permit;
 use crate::broker::revocation::Fate;
 use crate::broker::token::{Handout, TokenRequest};
 use crate::model::audit::{Act, Entry};
@@ -25,7 +26,7 @@ use crate::model::connection::Connection;
 use crate::model::id::{ProviderId, RequestId, SlotName};
 use crate::model::session::{ConnectFailure, ConnectSession};
 use crate::model::time::Timestamp;
-use crate::policy::{self, Action, Decision};
+use crate::policy::{self, Decision};
 use crate::store::StoreError;
 use crate::store::audit::Head;
 use crate::store::journal::Journal;
@@ -83,7 +84,6 @@ impl Broker {
                 return Err(error);
             }
         };
-        let Decision { rule, .. } = policy::decide(caller, Action::Use(&caller.subject));
         let granted = &*handout.granted;
         let entry = Entry {
             provider: Some(granted.provider.as_str().into()),
@@ -91,7 +91,7 @@ impl Broker {
             connection: Some(granted.connection.as_str().into()),
             slot: Some(granted.slot.as_str().into()),
             scopes: Some(granted.scope.as_str().into()),
-            rule: Some(rule.into()),
+            rule: Some(handout.rule.as_ref().into()),
             token_id: Some(granted.token.token_id.as_str().into()),
             fingerprint: Some(granted.fingerprint.as_str().into()),
             ..Entry::new(Act::TokenGranted).by(caller)
@@ -109,6 +109,11 @@ impl Broker {
         let scopes = request.scopes.to_string();
         let rule = match error {
             BrokerError::Denied { rule } => Some((*rule).into()),
+            BrokerError::GrantBroader { rule } | BrokerError::ScopeDenied { rule, .. } => Some(rule.as_str().into()),
+            // What is not the caller's is told as if it were not there.
+            BrokerError::UnknownAccount | BrokerError::UnknownProvider | BrokerError::UnknownSlot => {
+                caller.rules.as_ref().map(|_| policy::DEFAULT_DENY.into())
+            }
             _ => None,
         };
         self.jot(Entry {
@@ -124,11 +129,12 @@ impl Broker {
     }
 
     pub(super) fn connect_noted(&self, caller: &Caller, session: &ConnectSession) {
-        let scopes = session.scopes.to_string();
-        let Decision { rule, .. } = policy::decide(caller, Action::Use(&caller.subject));
+        let (registry, scopes) = (self.registry(), session.scopes.to_string());
+        let configured = registry.providers.get(&session.provider);
+        let rule = configured.map(|configured| permit::connecting(caller, configured, &session.scopes));
         self.jot(Entry {
             scopes: Some(scopes.as_str().into()),
-            rule: Some(rule.into()),
+            rule: rule.as_ref().map(|rule| rule.as_ref().into()),
             connection: session.reconnect.as_ref().map(|id| id.as_str().into()),
             uid: caller.peer.map(|peer| peer.uid),
             pid: caller.peer.and_then(|peer| peer.pid),
@@ -154,9 +160,9 @@ impl Broker {
         self.jot(Entry { code: Some(failure.as_str().into()), ..of_session(Act::ConnectEnded, session) });
     }
 
-    pub(super) fn disconnected_noted(&self, caller: &Caller, decision: Decision, ended: &Connection, extent: Extent) {
+    pub(super) fn disconnected_noted(&self, caller: &Caller, rule: &str, ended: &Connection, extent: Extent) {
         self.jot(Entry {
-            rule: Some(decision.rule.into()),
+            rule: Some(rule.into()),
             what: (extent == Extent::Wider).then(|| "wider".into()),
             ..of_connection(Act::Disconnected, ended, caller)
         });
@@ -189,8 +195,8 @@ impl Broker {
         });
     }
 
-    pub(super) fn naming_noted(&self, caller: &Caller, decision: Decision, named: &Connection) {
-        self.jot(Entry { rule: Some(decision.rule.into()), ..of_connection(Act::AccountNamed, named, caller) });
+    pub(super) fn naming_noted(&self, caller: &Caller, rule: &str, named: &Connection) {
+        self.jot(Entry { rule: Some(rule.into()), ..of_connection(Act::AccountNamed, named, caller) });
     }
 
     pub(super) fn restore_noted(&self, caller: &Caller) {
@@ -205,15 +211,28 @@ impl Broker {
         });
     }
 
+    /// Lets an act on a connection pass, or notes that somebody may not do it.
+    pub(super) fn pass_noted(
+        &self,
+        caller: &Caller,
+        what: &'static str,
+        decision: &Decision<'_>,
+        on: &Connection,
+    ) -> Result<(), BrokerError> {
+        permit::pass(caller, decision, BrokerError::NotFound)
+            .inspect_err(|refused| self.refusal_noted(caller, what, decision.rule(), refused, Some(on)))
+    }
+
     /// An act that somebody may not do. `on` is the connection it was to be done to.
     pub(super) fn refusal_noted(
         &self,
         caller: &Caller,
         what: &'static str,
-        rule: &'static str,
+        rule: &str,
+        refused: &BrokerError,
         on: Option<&Connection>,
     ) {
-        let code = if on.is_some() { BrokerError::NotFound } else { BrokerError::Denied { rule } }.code();
+        let code = refused.code();
         self.jot(Entry {
             provider: on.map(|connection| connection.provider.as_str().into()),
             connection: on.map(|connection| connection.id.as_str().into()),

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::broker::Broker;
 use crate::broker::error::{BrokerError, PageError};
+use crate::broker::permit;
 use crate::broker::registry::Configured;
 use crate::broker::vault::Owner;
 use crate::model::caller::Caller;
@@ -21,7 +22,6 @@ use crate::model::session::{CONNECT_TTL, ConnectFailure, ConnectSession, Progres
 use crate::model::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::oauth::authorize::{self, Authorization};
-use crate::policy::{self, Action};
 use crate::store::records::Opening;
 
 /// What a caller wants to be connected.
@@ -111,10 +111,7 @@ impl Broker {
     ) -> Result<(Arc<Configured>, ConnectSession), BrokerError> {
         let registry = self.registry();
         let configured = registry.providers.get(&request.provider).ok_or(BrokerError::UnknownProvider)?;
-        let decision = policy::decide(caller, Action::Use(&caller.subject));
-        if !decision.allowed {
-            return Err(BrokerError::Denied { rule: decision.rule });
-        }
+        permit::pass_connecting(caller, configured, &request.scopes)?;
         // With a device endpoint there is a way without a redirect; the page says what stands against the other.
         let unusable = redirect::check(&configured.provider, &registry.redirect_uri(&request.provider));
         if let (Some(unusable), None) = (unusable, &configured.provider.endpoints.device) {
@@ -128,7 +125,9 @@ impl Broker {
             caller: caller.name.clone(),
             purpose: request.purpose,
             provider: request.provider,
-            scopes: configured.all_scopes().union(&configured.provider.scopes.expand(&request.scopes)).union(&before),
+            scopes: permit::within(caller, configured, configured.all_scopes())
+                .union(&configured.provider.scopes.expand(&request.scopes))
+                .union(&before),
             reconnect: request.reconnect,
             grant_type: GrantType::AuthorizationCode,
             user_code: user_code(),
@@ -176,7 +175,9 @@ impl Broker {
 
     pub(super) async fn own_session(&self, caller: &Caller, id: &ConnectId) -> Result<ConnectSession, BrokerError> {
         let session = self.store.session(id).await?.ok_or(BrokerError::NotFound)?;
-        if session.subject != caller.subject {
+        // A person sees whatever asks in their name; a configured caller what it asked for itself.
+        let asked_itself = caller.rules.is_none() || session.caller == caller.name;
+        if session.subject != caller.subject || !asked_itself {
             return Err(BrokerError::NotFound);
         }
         Ok(settled(session, self.clock.now()))
@@ -196,8 +197,9 @@ impl Broker {
     /// subject gets one, and it goes into a browser and nowhere else.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`] also if it is somebody else's.
+    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::Denied`] for a configured caller.
     pub async fn ticket(&self, caller: &Caller, id: &ConnectId) -> Result<String, BrokerError> {
+        self.may_attend(caller)?;
         let session = self.own_session(caller, id).await?;
         Ok(self.tickets.issue(&session, self.clock.now()))
     }
@@ -314,10 +316,13 @@ pub(super) fn is_among(subject: &Subject, visitors: &[Visitor]) -> bool {
     visitors.iter().any(|visitor| matches!(visitor, Visitor::Person(person) if person == subject))
 }
 
-/// Which slot asks for which scopes: what the operator configured for it, and whatever else is wanted in the first slot
-/// that is asked for at all.
+/// Which slot asks for which scopes: of what the operator configured for it, what is wanted, and whatever else is wanted in the
+/// first slot that is asked for at all.
 pub(super) fn by_slot(configured: &Configured, wanted: &ScopeSet) -> BTreeMap<SlotName, ScopeSet> {
-    let mut slots = configured.scopes.clone();
+    let wanted_of = |scopes: &ScopeSet| scopes.iter().filter(|scope| wanted.contains(scope)).cloned().collect();
+    let mut slots: BTreeMap<SlotName, ScopeSet> =
+        configured.scopes.iter().map(|(slot, scopes)| (slot.clone(), wanted_of(scopes))).collect();
+    slots.retain(|_, scopes| !scopes.is_empty());
     let more = configured.all_scopes().missing(wanted);
     let params = &configured.provider.authorize.scope_params;
     let first = params.iter().find(|param| slots.contains_key(&param.slot)).or_else(|| params.first());

@@ -55,12 +55,13 @@ impl Broker {
     /// Makes a connect session that goes on by a device flow.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect); and if the provider has no device flow, or gives no code.
+    /// As [`connect`](Self::connect); if the provider has no device flow, or gives no code; and for a configured caller.
     pub async fn connect_device(
         self: &Arc<Self>,
         caller: &Caller,
         request: ConnectRequest,
     ) -> Result<DevicePrompt, BrokerError> {
+        self.may_attend(caller)?;
         let (configured, session) = self.planned(caller, request).await?;
         if configured.provider.endpoints.device.is_none() {
             return Err(BrokerError::NoDeviceFlow);

@@ -16,7 +16,7 @@ use crate::broker::revocation::{Parting, Upstream};
 use crate::model::caller::Caller;
 use crate::model::id::{ConnectionId, ProviderId};
 use crate::model::provider::RevokeReach;
-use crate::policy::{self, Action};
+use crate::policy::{self, Action, Target};
 use crate::store::records::{Extent, Unfinished};
 
 /// How long whoever disconnects waits for the provider.
@@ -40,7 +40,8 @@ impl Broker {
     /// handed out any more, whatever the provider says.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::NoWiderRevocation`] if more was asked for than
+    /// [`BrokerError::NotFound`] also if it is somebody else's; [`BrokerError::Denied`] for a configured caller;
+    /// [`BrokerError::NoWiderRevocation`] if more was asked for than
     /// the provider has a way for. Then nothing has been done.
     pub async fn disconnect(
         self: &Arc<Self>,
@@ -49,11 +50,8 @@ impl Broker {
         extent: Extent,
     ) -> Result<Disconnected, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
-        let decision = policy::decide(caller, Action::Disconnect(&stored.connection.subject));
-        if !decision.allowed {
-            self.refusal_noted(caller, "disconnect", decision.rule, Some(&stored.connection));
-            return Err(BrokerError::NotFound);
-        }
+        let decision = policy::decide(caller, Action::Disconnect(Target::of(&stored.connection)));
+        self.pass_noted(caller, "disconnect", &decision, &stored.connection)?;
         let registry = self.registry();
         let provider = registry.providers.get(&stored.connection.provider).map(|configured| &configured.provider);
         if extent == Extent::Wider && provider.is_none_or(|provider| provider.revoke_wider.is_none()) {
@@ -63,7 +61,7 @@ impl Broker {
         let ended = self.store.revoke(id, extent, self.clock.now()).await?.ok_or(BrokerError::NotFound)?;
         failpoint_async!("revoke.stored");
         self.forget(&ended.connection);
-        self.disconnected_noted(caller, decision, &ended.connection, extent);
+        self.disconnected_noted(caller, decision.rule(), &ended.connection, extent);
         info!(connection.id = %id, provider.id = %ended.connection.provider, caller = %caller.name, wider = extent == Extent::Wider,
             "`{}` disconnected `{}` at {}", caller.name, ended.connection.account.name, ended.connection.provider);
         let unfinished = Unfinished { ended, extent };

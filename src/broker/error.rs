@@ -54,6 +54,12 @@ pub enum BrokerError {
         /// Where the person goes.
         prompt: Option<Box<Prompt>>,
     },
+    /// The connected account has agreed to more than the caller may have, and the provider gives no token for less.
+    #[error("the grant is broader than the rule")]
+    GrantBroader {
+        /// The rule, for the operator.
+        rule: String,
+    },
     /// Something is broken here. The cause has been logged.
     #[error("internal error")]
     Internal,
@@ -102,6 +108,14 @@ pub enum BrokerError {
         /// Where the person goes.
         prompt: Option<Box<Prompt>>,
     },
+    /// The caller may not have these scopes, whatever the account has agreed to.
+    #[error("scopes above the ceiling")]
+    ScopeDenied {
+        /// Those of the required ones that it may not have.
+        denied: ScopeSet,
+        /// The rule, for the operator.
+        rule: String,
+    },
     /// The scopes are for several resources, and a token is for one.
     #[error("scopes of several resources")]
     SeveralResources {
@@ -117,7 +131,10 @@ pub enum BrokerError {
     /// No connected account answers to that name.
     #[error("no such account")]
     UnknownAccount,
-    /// No such provider is configured.
+    /// No such caller is configured.
+    #[error("no such caller")]
+    UnknownCaller,
+    /// No such provider is configured, or it is not the caller's.
     #[error("no such provider")]
     UnknownProvider,
     /// The provider has no such slot.
@@ -150,6 +167,8 @@ impl BrokerError {
             Self::Store(StoreError::Busy(_)) => "store_unavailable",
             Self::UnknownAccount => "unknown_account",
             Self::UnknownProvider => "unknown_provider",
+            Self::GrantBroader { .. } | Self::ScopeDenied { .. } => "scope_denied",
+            Self::UnknownCaller => "unknown_caller",
         }
     }
 

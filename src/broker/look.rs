@@ -9,7 +9,7 @@ use crate::broker::forecast::{self, Forecast};
 use crate::model::caller::Caller;
 use crate::model::id::{ConnectionId, SlotName};
 use crate::model::time::Timestamp;
-use crate::policy::{self, Action};
+use crate::policy::{self, Action, Target};
 use crate::store::records::StoredConnection;
 
 /// How many connections are read at once.
@@ -35,7 +35,8 @@ impl Broker {
         let now = self.clock.now();
         if !everybody {
             let own = self.store.connections_of(&caller.subject).await?;
-            return Ok(own.into_iter().map(|stored| self.look(stored, now)).collect());
+            let own = own.into_iter().filter_map(|stored| seen(caller, stored));
+            return Ok(own.map(|stored| self.look(stored, now)).collect());
         }
         if !caller.admin {
             return Err(BrokerError::Denied { rule: "administrators only" });
@@ -58,11 +59,8 @@ impl Broker {
     /// [`BrokerError::NotFound`] also if it is somebody else's.
     pub async fn connection(&self, caller: &Caller, id: &ConnectionId) -> Result<Look, BrokerError> {
         let stored = self.store.connection(id).await?.ok_or(BrokerError::NotFound)?;
-        if policy::decide(caller, Action::See(&stored.connection.subject)).allowed {
-            Ok(self.look(stored, self.clock.now()))
-        } else {
-            Err(BrokerError::NotFound)
-        }
+        let stored = seen(caller, stored).ok_or(BrokerError::NotFound)?;
+        Ok(self.look(stored, self.clock.now()))
     }
 
     fn look(&self, mut stored: StoredConnection, now: Timestamp) -> Look {
@@ -83,4 +81,15 @@ impl Broker {
     pub async fn probe(&self) -> Result<(), BrokerError> {
         Ok(self.store.probe(self.clock.now()).await?)
     }
+}
+
+/// What of a connection the caller may see: nothing, or it with those of its slots that are the caller's.
+fn seen(caller: &Caller, mut stored: StoredConnection) -> Option<StoredConnection> {
+    let StoredConnection { connection, grants } = &mut stored;
+    let target = Target::of(connection);
+    if !policy::decide(caller, Action::See(target)).is_allowed() {
+        return None;
+    }
+    grants.retain(|grant| target.owner != &caller.subject || policy::sees_slot(caller, &target, &grant.slot));
+    Some(stored)
 }

@@ -1,4 +1,4 @@
-//! What can be connected: the providers as the operator configured them.
+//! What can be connected, and by whom: the providers and the callers as the operator configured them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use crate::model::client::Client;
 use crate::model::id::{ProviderId, SlotName};
 use crate::model::provider::Provider;
 use crate::model::scope::ScopeSet;
+use crate::policy::callers::Callers;
 
 /// The configured providers and the address of the pages.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Registry {
     pub web_url: Url,
     /// By name.
     pub providers: BTreeMap<ProviderId, Arc<Configured>>,
+    /// Who may have what of it, besides everybody what is their own.
+    pub callers: Arc<Callers>,
 }
 
 /// A provider with our registration at it.

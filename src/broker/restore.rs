@@ -73,8 +73,8 @@ impl Broker {
     /// Whether an administrator asks for `act`. That somebody else does is written down.
     pub(super) fn administers(&self, caller: &Caller, act: &'static str) -> Result<(), BrokerError> {
         let allowed = administrator(caller);
-        if let Err(BrokerError::Denied { rule }) = &allowed {
-            self.refusal_noted(caller, act, rule, None);
+        if let Err(refused @ BrokerError::Denied { rule }) = &allowed {
+            self.refusal_noted(caller, act, rule, refused, None);
         }
         allowed
     }

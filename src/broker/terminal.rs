@@ -113,11 +113,12 @@ impl Broker {
         self.own_page(caller, id).await
     }
 
-    /// A session of the caller's own as it stands.
+    /// A session of the caller's own as it stands, for the person that its subject is.
     ///
     /// # Errors
-    /// [`PageError::NotFound`] also if it is somebody else's.
+    /// [`PageError::NotFound`] also if it is somebody else's; [`PageError::OtherPerson`] for a configured caller.
     pub async fn own_page(&self, caller: &Caller, id: &ConnectId) -> Result<Prompt, PageError> {
+        self.may_attend(caller).map_err(|_| PageError::OtherPerson)?;
         let session = self.own_session(caller, id).await.map_err(|error| match error {
             BrokerError::NotFound => PageError::NotFound,
             BrokerError::Store(error) => error.into(),

@@ -1,5 +1,6 @@
 //! One token request: decide, look in the cache, refresh once, answer.
 
+use std::borrow::Cow;
 use std::future::pending;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::broker::connect::ConnectRequest;
 use crate::broker::elsewhere::{NotGiven, Wish};
 use crate::broker::error::BrokerError;
 use crate::broker::lane::Priority;
+use crate::broker::permit;
 use crate::broker::quarantine::is_held;
 use crate::broker::registry::Configured;
 use crate::broker::renew::{Errand, Landed, NotRenewed};
@@ -23,7 +25,6 @@ use crate::model::provider::resources::Resource;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Moment;
 use crate::model::token::Freshness;
-use crate::policy::{self, Action};
 use crate::store::StoreError;
 use crate::store::records::{GrantKey, StoredConnection};
 
@@ -59,6 +60,8 @@ pub struct Handout {
     pub granted: Arc<Granted>,
     /// When the answer was made.
     pub now: Moment,
+    /// The rule by which it was handed out.
+    pub rule: Cow<'static, str>,
 }
 
 impl Broker {
@@ -79,24 +82,34 @@ impl Broker {
     fn at_once(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Option<Handout> {
         let registry = self.registry.load();
         let configured = registry.providers.get(&request.provider)?;
-        if !policy::decide(caller, Action::Use(&caller.subject)).allowed {
+        if !permit::asking(caller, configured, request).is_allowed() {
             return None;
         }
         let shelf = self.cache.get(&KeyRef { subject: &caller.subject, provider: &request.provider })?;
+        let shelf = permit::visible(caller, shelf);
         let Chosen { held, grant, elsewhere } = choice::choose(request, &configured.provider, &shelf).ok()?;
         let now = self.clock.moment();
         if let Some(resource) = &elsewhere {
             let granted = self.further_at_once(held, grant, wish(request, resource), now)?;
-            let serves = configured.provider.scopes.covers(&granted.token.scopes, &request.scopes);
+            let (meant, scopes) = ((held, &granted.slot), &granted.token.scopes);
+            let decision = permit::handing_out(caller, configured, request, meant, scopes);
+            if !decision.is_allowed() || !configured.provider.scopes.covers(scopes, &request.scopes) {
+                return None;
+            }
             held.used.touch(now.wall);
-            return serves.then_some(Handout { granted, now });
+            return Some(Handout { rule: permit::rule_of(caller, &decision), granted, now });
+        }
+        let Granted { slot, token, .. } = &*grant.granted;
+        let decision = permit::handing_out(caller, configured, request, (held, slot), &token.scopes);
+        if !decision.is_allowed() {
+            return None;
         }
         if choice::next_step(grant, request, &configured.provider.refresh, None, now) != Step::HandOut {
             return None;
         }
         held.used.touch(now.wall);
         self.renew_behind(held, grant, now);
-        Some(Handout { granted: Arc::clone(&grant.granted), now })
+        Some(Handout { granted: Arc::clone(&grant.granted), now, rule: permit::rule_of(caller, &decision) })
     }
 
     async fn after_waiting(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Result<Handout, BrokerError> {
@@ -129,13 +142,10 @@ impl Broker {
     async fn hand_out(self: &Arc<Self>, caller: &Caller, request: &TokenRequest) -> Result<Handout, BrokerError> {
         let registry = self.registry();
         let configured = registry.providers.get(&request.provider).ok_or(BrokerError::UnknownProvider)?;
-        let decision = policy::decide(caller, Action::Use(&caller.subject));
-        if !decision.allowed {
-            return Err(BrokerError::Denied { rule: decision.rule });
-        }
+        permit::pass_asking(caller, configured, request)?;
         let mut flown = None;
         loop {
-            let shelf = self.shelf(caller, &request.provider).await?;
+            let shelf = permit::visible(caller, self.shelf(caller, &request.provider).await?);
             let Chosen { held, grant, elsewhere } = match choice::choose(request, &configured.provider, &shelf) {
                 Ok(chosen) => chosen,
                 Err(lack) => return Err(self.lacking(caller, request, &shelf, lack).await?),
@@ -147,11 +157,15 @@ impl Broker {
                     None => continue,
                 }
             }
+            let Granted { slot, token, .. } = &*grant.granted;
+            let decision = permit::handing_out(caller, configured, request, (held, slot), &token.scopes);
+            permit::pass(caller, &decision, BrokerError::UnknownAccount)?;
             match choice::next_step(grant, request, &configured.provider.refresh, flown, now) {
                 Step::HandOut => {
                     held.used.touch(now.wall);
                     self.renew_behind(held, grant, now);
-                    return Ok(Handout { granted: Arc::clone(&grant.granted), now });
+                    let rule = permit::rule_of(caller, &decision);
+                    return Ok(Handout { granted: Arc::clone(&grant.granted), now, rule });
                 }
                 Step::Fail(failure) => return Err(self.failed(caller, request, held, grant, failure).await?),
                 Step::Refresh => flown = Some(self.fly(held, grant, now).await?),
@@ -179,8 +193,12 @@ impl Broker {
                 let missing = configured.provider.scopes.missing(&granted.token.scopes, &request.scopes);
                 let now = self.clock.moment();
                 if missing.is_empty() {
+                    let (meant, scopes) = ((held, &granted.slot), &granted.token.scopes);
+                    let decision = permit::handing_out(caller, configured, request, meant, scopes);
+                    permit::pass(caller, &decision, BrokerError::UnknownAccount)?;
+                    let rule = permit::rule_of(caller, &decision);
                     held.used.touch(now.wall);
-                    return Ok(Some(Handout { granted, now }));
+                    return Ok(Some(Handout { granted, now, rule }));
                 }
                 missing
             }

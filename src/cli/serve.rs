@@ -1,6 +1,5 @@
 //! `grantd serve`: load the configuration and run the daemon.
 
-use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::catalog::Catalog;
 use crate::cli::exit::{CliError, ExitCode};
 use crate::cli::provider::Context;
 use crate::config::paths::{self, Paths, Scope};
+use crate::config::people::People;
 use crate::config::{Config, JobsConfig, LogFormat, LogLevel, secrets};
 use crate::daemon::{AuditSettings, Daemon, Reloader, Reread, RootKeyFrom, Settings, Socket, StartError};
 use crate::jobs::{JobsError, Timetable};
@@ -226,14 +226,9 @@ fn placement(config: &Config, paths: &Paths) -> Result<Placement, CliError> {
     })
 }
 
-/// The number of a group, from the system's own file: a daemon does not ask a directory service before it starts.
+/// The number of a group.
 fn gid(name: &str) -> Result<u32, CliError> {
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    let found = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    });
-    found.ok_or_else(|| {
+    People::of_this_machine().gid(name).ok_or_else(|| {
         CliError::new(ExitCode::Configuration, format!("socket.group: there is no group `{name}` in /etc/group"))
             .hint(format!("Make it with: groupadd --system {name}"))
     })

@@ -1,4 +1,4 @@
-//! Makes the registry of what can be connected: definitions chosen, secrets read, scopes spelled out.
+//! Makes the registry of what can be connected: definitions chosen, secrets read, scopes spelled out, and callers with it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::broker::registry::{Configured, Registry};
 use crate::catalog::{Catalog, Setting, Settings, SettingsError};
+use crate::config::callers::Machine;
 use crate::config::secrets::SecretRefError;
 use crate::config::values::{Preset, ScopeChoice};
 use crate::config::{Config, ConfigError, ProviderConfig, client_keys, secrets};
@@ -28,10 +29,14 @@ impl Config {
         catalog: &Catalog,
         credentials: Option<&Path>,
     ) -> Result<(Registry, Vec<String>), ConfigError> {
-        let mut registry = Registry { web_url: self.web.url.as_url().clone(), providers: BTreeMap::new() };
+        let mut registry =
+            Registry { web_url: self.web.url.as_url().clone(), providers: BTreeMap::new(), callers: Arc::default() };
         for (id, settings) in &self.providers {
             let one = One { config: self, id, settings };
             registry.providers.insert(id.clone(), Arc::new(one.configured(catalog, credentials)?));
+        }
+        if !self.callers.is_empty() {
+            registry.callers = Arc::new(self.callers(&registry.providers, &Machine::here())?);
         }
         let warnings = self.warnings(&registry);
         Ok((registry, warnings))

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use url::Url;
 
-use crate::model::id::SlotName;
+use crate::model::id::{ProviderId, SlotName};
 use crate::model::provider::redirect::is_loopback;
 use crate::model::scope::ScopeSet;
 
@@ -175,6 +175,28 @@ pub enum ScopeChoice {
     /// A list for each slot.
     Slots(BTreeMap<SlotName, ScopeSet>),
 }
+
+/// The providers that a rule is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProviderChoice {
+    /// All that are configured.
+    Any,
+    /// This one.
+    One(ProviderId),
+}
+
+impl FromStr for ProviderChoice {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text {
+            "*" => Ok(Self::Any),
+            name => name.parse().map(Self::One).map_err(|_| Expected("the name of a provider, or `*`")),
+        }
+    }
+}
+
+from_text!(ProviderChoice, "The name of a provider under `providers`, or `*` for all of them.");
 
 /// One of a definition's ready lists of scopes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,4 +1,5 @@
-//! Takes another configuration while the daemon serves: its providers, and the certificate of the pages.
+//! Takes another configuration while the daemon serves: its providers and callers, and the certificate of the
+//! pages.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ impl Reloader {
             warn!(web = %serving, "The pages stay at {serving}: another `web.url` needs a restart");
             registry.web_url = serving;
         }
+        super::tell_of_blindness(&registry.callers);
         self.broker.reload(registry);
         info!(providers, "Took the new configuration");
         providers

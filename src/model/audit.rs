@@ -248,7 +248,7 @@ mod tests {
     fn an_entry_is_written_in_one_way_and_read_back_the_same() {
         let peer = Peer { uid: 1000, gid: 100, pid: Some(7) };
         let subject = Subject::from_uid(1000);
-        let caller = Caller { name: "uid:1000".parse().unwrap(), subject, admin: false, peer: Some(peer) };
+        let caller = Caller { name: "uid:1000".parse().unwrap(), subject, admin: false, peer: Some(peer), rules: None };
         let entry = Entry {
             seq: 3,
             at: Timestamp::from_millis(1_795_412_345_678),

@@ -11,7 +11,7 @@ use crate::support::{Daemon, Home};
 /// With this variable set, the transcripts are written instead of compared.
 const REGENERATE: &str = "GRANTD_WRITE_TRANSCRIPTS";
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "",
     "serve",
     "demo",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 21] = [
     "audit search",
     "audit verify",
     "audit export",
+    "explain",
     "provider",
     "provider check",
     "provider list",
@@ -94,6 +95,8 @@ fn what_goes_wrong_says_what_to_do_as_the_transcript_shows() {
         ("grantd audit tail", 7),
         ("grantd audit search --since soon", 2),
         ("grantd restore --yes", 2),
+        ("grantd explain --provider github", 2),
+        ("grantd explain --caller uid:1000 --provider github", 7),
         ("grantd serve", 78),
         ("grantd serve --config HOME/bad.yaml", 78),
         ("grantd provider check HOME/definition.yaml", 78),

@@ -95,8 +95,13 @@ impl Stand {
     }
 
     async fn token(&self, account: &str) -> Handout {
-        let caller =
-            Caller { name: "test".parse().unwrap(), subject: Subject::from_uid(1000), admin: false, peer: None };
+        let caller = Caller {
+            name: "test".parse().unwrap(),
+            subject: Subject::from_uid(1000),
+            admin: false,
+            peer: None,
+            rules: None,
+        };
         let request = TokenRequest {
             provider: "sandbox".parse().unwrap(),
             account: Some(account.to_owned()),
@@ -150,7 +155,7 @@ fn registry(sandbox: &Sandbox, directory: &std::path::Path) -> Registry {
     let client = Client { id: DEFAULT_CLIENT.to_owned(), secret, key: None };
     let configured = Configured { provider, client, scopes: BTreeMap::new() };
     let providers = BTreeMap::from([("sandbox".parse().unwrap(), Arc::new(configured))]);
-    Registry { web_url: "http://localhost:8717".parse().unwrap(), providers }
+    Registry { web_url: "http://localhost:8717".parse().unwrap(), providers, callers: Arc::default() }
 }
 
 /// Stores a connection as if a person had just confirmed it.

@@ -8,6 +8,7 @@
 mod accounts;
 mod audit;
 mod bad_input;
+mod callers;
 mod claims;
 mod cli;
 mod clock;

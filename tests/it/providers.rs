@@ -3,6 +3,7 @@
 
 mod answers;
 mod callback;
+mod callers;
 mod command;
 mod consent;
 mod device;

@@ -72,28 +72,29 @@ where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
 {
-    let caller = known(asker)?.caller;
+    let asker = known(asker)?;
+    let caller = &asker.caller;
     let body = reply::read(body).await?;
     let prompt = match step {
         Step::Callback => {
             let CallbackBody { url, proof } = parse(&body)?;
-            broker.return_own(&caller, id, &url, &proof).await.map_err(Problem::from)?
+            broker.return_own(caller, id, &url, &proof).await.map_err(Problem::from)?
         }
         Step::Confirm => {
             let ConfirmBody { proof } = parse(&body)?;
-            broker.confirm_own(&caller, id, &proof).await.map_err(Problem::from_session)?
+            broker.confirm_own(caller, id, &proof).await.map_err(Problem::from_session)?
         }
-        Step::Decline => broker.decline_own(&caller, id).await.map_err(Problem::from_session)?,
+        Step::Decline => broker.decline_own(caller, id).await.map_err(Problem::from_session)?,
         Step::Start => {
-            let begun = broker.begin_own(&caller, id).await.map_err(Problem::from_session)?;
-            let prompt = broker.own_page(&caller, id).await.map_err(Problem::from_session)?;
+            let begun = broker.begin_own(caller, id).await.map_err(Problem::from_session)?;
+            let prompt = broker.own_page(caller, id).await.map_err(Problem::from_session)?;
             let redirect_uri = broker.registry().redirect_uri(&prompt.session.provider);
             let authorize = AuthorizeBody { url: begun.authorize_url, redirect_uri };
-            let body = session(broker, prompt, None);
+            let body = session(broker, &asker, prompt, None);
             return Ok(SessionBody { authorize: Some(authorize), proof: Some(begun.proof), ..body });
         }
     };
-    Ok(session(broker, prompt, None))
+    Ok(session(broker, &asker, prompt, None))
 }
 
 impl From<ReturnError> for Problem {

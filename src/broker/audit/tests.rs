@@ -49,7 +49,11 @@ impl Desk {
 
     async fn run(&self) -> Arc<Broker> {
         let broker = Broker::new(Parts {
-            registry: Registry { web_url: "http://localhost:8717".parse().unwrap(), providers: BTreeMap::new() },
+            registry: Registry {
+                web_url: "http://localhost:8717".parse().unwrap(),
+                providers: BTreeMap::new(),
+                callers: Arc::default(),
+            },
             store: Arc::new(SqliteStore::open(&self.database()).unwrap()) as Arc<dyn Store>,
             keyring: Keyring::unlock(&self.root, &self.instance, &self.keyring).unwrap(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
@@ -83,7 +87,7 @@ impl Desk {
 }
 
 fn administrator() -> Caller {
-    Caller { name: "uid:0".parse().unwrap(), subject: Subject::from_uid(0), admin: true, peer: None }
+    Caller { name: "uid:0".parse().unwrap(), subject: Subject::from_uid(0), admin: true, peer: None, rules: None }
 }
 
 async fn numbers(broker: &Broker) -> Vec<u64> {

@@ -47,7 +47,8 @@ fn sheet(chosen: &Chosen) -> Result<Sheet, ProviderError> {
     let usage = |error: crate::catalog::SettingsError| ProviderError::Usage(error.to_string());
     let variant = chosen.settings.variant.as_deref();
     let definition = chosen.entry.variant(variant).map_err(usage)?;
-    let registry = Registry { web_url: chosen.web.clone(), providers: BTreeMap::new() };
+    let registry =
+        Registry { web_url: chosen.web.clone(), providers: BTreeMap::new(), callers: std::sync::Arc::default() };
     let redirect_uri = registry.redirect_uri(&chosen.settings.id);
     let (problem, docs_url, incomplete) = match chosen.entry.resolve(&chosen.settings) {
         Ok(provider) => {

@@ -30,6 +30,26 @@ impl ScopeRules {
         wanted.iter().filter(|scope| !self.is_silent(scope) && !given.contains(&self.full(scope))).cloned().collect()
     }
 
+    /// Everything that a ceiling of these scopes lets through, by full names.
+    #[must_use]
+    pub fn reach(&self, ceiling: &ScopeSet) -> ScopeSet {
+        self.with_included(ceiling)
+    }
+
+    /// What of `scopes` is not within a [`reach`](Self::reach). Unlike [`missing`](Self::missing) it passes over nothing: what
+    /// the provider does not tell, and what is fixed in its settings, is not within it unless it is named.
+    #[must_use]
+    pub fn beyond(&self, reach: &ScopeSet, scopes: &ScopeSet) -> ScopeSet {
+        scopes.iter().filter(|scope| !reach.contains(scope) && !reach.contains(&self.full(scope))).cloned().collect()
+    }
+
+    /// What a grant is good for as far as a ceiling is concerned: what was told, and of what was asked for what the provider
+    /// gives without a word.
+    #[must_use]
+    pub fn with_silent(&self, told: &ScopeSet, asked: &ScopeSet) -> ScopeSet {
+        told.union(&asked.iter().filter(|scope| self.is_silent(scope)).cloned().collect())
+    }
+
     /// The plain sentence for a scope, by its short or its full name.
     #[must_use]
     pub fn sentence(&self, scope: &Scope) -> Option<&str> {
@@ -120,6 +140,23 @@ mod tests {
         let rules = ScopeRules { managed_by: ScopesManagedBy::App, ..ScopeRules::default() };
         assert!(rules.covers(&set(""), &set("repo")));
         assert!(!ScopeRules::default().covers(&set(""), &set("repo")));
+    }
+
+    #[test]
+    fn what_is_beyond_a_ceiling_passes_over_nothing() {
+        for (ceiling, scopes, beyond) in [
+            ("gmail.modify", "gmail.readonly https://g/gmail.send gmail.modify", ""),
+            ("gmail.readonly", "gmail.modify gmail.readonly", "gmail.modify"),
+            ("email", "https://g/userinfo.email openid", "openid"),
+            ("", "offline", "offline"),
+            ("", "", ""),
+        ] {
+            let reach = google().reach(&set(ceiling));
+            assert_eq!(google().beyond(&reach, &set(scopes)), set(beyond), "{scopes} under {ceiling}");
+        }
+        assert_eq!(google().with_silent(&set("email"), &set("offline gmail.send")), set("email offline"));
+        let fixed = ScopeRules { managed_by: ScopesManagedBy::App, ..ScopeRules::default() };
+        assert_eq!(fixed.beyond(&fixed.reach(&set("a")), &set("a b")), set("b"));
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub async fn ask(
 
 /// Who asks for everything.
 pub fn caller() -> Caller {
-    Caller { name: "test".parse().unwrap(), subject: Subject::from_uid(1000), admin: true, peer: None }
+    Caller { name: "test".parse().unwrap(), subject: Subject::from_uid(1000), admin: true, peer: None, rules: None }
 }
 
 /// Opens the store as soon as the life before has let go of it.
@@ -171,5 +171,5 @@ fn registry(home: &Path) -> Registry {
     let client = Client { id: DEFAULT_CLIENT.to_owned(), secret, key: None };
     let configured = Configured { provider, client, scopes: BTreeMap::new() };
     let providers = BTreeMap::from([("sandbox".parse().unwrap(), Arc::new(configured))]);
-    Registry { web_url: "http://localhost:8717".parse().unwrap(), providers }
+    Registry { web_url: "http://localhost:8717".parse().unwrap(), providers, callers: Arc::default() }
 }
