@@ -3,6 +3,7 @@
 
 mod matrix;
 mod peers;
+mod recorded;
 mod seen;
 
 use std::fs;
