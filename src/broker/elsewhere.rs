@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::broker::Broker;
@@ -30,7 +31,6 @@ use crate::oauth::exchange::{self, As, Spend};
 use crate::oauth::refused::Refused;
 use crate::oauth::rejection::Rejection;
 use crate::store::records::{Grant, GrantKey};
-use tokio_util::task::TaskTracker;
 
 /// For how long a refusal is believed before the provider is asked again.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
@@ -190,14 +190,7 @@ impl Broker {
 
     /// Gets a token for the resource and keeps it in memory.
     async fn fetch(self: Arc<Self>, key: Key) -> Result<Arc<Further>, NotGiven> {
-        let (connection, grant) = match self.store.grant(&key.grant()).await {
-            Ok(Some(found)) => found,
-            Ok(None) => return Err(NotGiven::Moved),
-            Err(error) => return Err(unusable(&key, &error)),
-        };
-        if connection.epoch != key.epoch || matches!(connection.state, State::Revoked | State::NeedsReconnect(_)) {
-            return Err(NotGiven::Moved);
-        }
+        let (connection, grant) = self.serving(&key).await?;
         let Some(configured) = self.registry().providers.get(&connection.provider).cloned() else {
             return Err(NotGiven::NotNow(NotRenewed::Registration));
         };
@@ -214,6 +207,11 @@ impl Broker {
             Err(NotGiven::Moved | NotGiven::Refused) => Landed::Failed(NotRenewed::NeedsPerson),
         };
         self.meter.refreshed(&connection.provider, landed, began.elapsed());
+        // Nobody is handed what comes after a disconnect, however long they have waited for it.
+        let fetched = match fetched {
+            Ok(further) => self.serving(&key).await.map(|_| further),
+            refused => refused,
+        };
         match &fetched {
             Ok(further) => self.elsewhere.known.insert(key, Known::Token(Arc::clone(further))),
             Err(NotGiven::Refused) => {
@@ -222,6 +220,17 @@ impl Broker {
             Err(NotGiven::Moved | NotGiven::NotNow(_)) => {}
         }
         fetched
+    }
+
+    /// The grant as it is stored, if it is still the one that is meant and serves.
+    async fn serving(&self, key: &Key) -> Result<(Connection, Grant), NotGiven> {
+        let (connection, grant) = match self.store.grant(&key.grant()).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(NotGiven::Moved),
+            Err(error) => return Err(unusable(key, &error)),
+        };
+        let has_ended = matches!(connection.state, State::Revoked | State::NeedsReconnect(_));
+        if connection.epoch == key.epoch && !has_ended { Ok((connection, grant)) } else { Err(NotGiven::Moved) }
     }
 
     async fn ask_for(

@@ -152,19 +152,21 @@ impl Broker {
     /// If the store cannot be used; what was not done is done the next time.
     pub async fn keep_time(&self) -> Result<(), BrokerError> {
         self.look_at_clocks();
-        self.note_setback().await?;
+        // What is planned again does not wait for it: a disk that takes no mark may take the rest.
+        let noted = self.note_setback().await;
         let (until, set_back) = {
             let known = self.timing.known();
             (known.unplanned, known.set_back)
         };
-        let Some(until) = until else { return Ok(()) };
+        let Some(until) = until else { return Ok(noted?) };
         self.replan(set_back).await?;
         let mut known = self.timing.known();
         // It may have happened again meanwhile.
         if known.unplanned == Some(until) && self.clock.boot() >= until {
             (known.unplanned, known.set_back) = (None, false);
         }
-        Ok(())
+        drop(known);
+        Ok(noted?)
     }
 
     /// Looks at the clocks before anything is judged by them. What memory holds is dropped if they did something unusual.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::providers::MICROSOFT;
 use crate::providers::stage::{ADA, Stage};
 use crate::support::journey::assert_says;
-use crate::support::{Answer, Journey, World, eventually_within};
+use crate::support::{Answer, Journey, World, eventually, eventually_within};
 
 const VAULT: &str = "https://vault.azure.net/user_impersonation";
 const STORAGE: &str = "https://storage.azure.com/user_impersonation";
@@ -165,4 +165,20 @@ async fn a_disconnected_account_gives_no_token_for_any_resource() {
     for scopes in [&["Mail.Read"][..], &[VAULT]] {
         assert_eq!(token_for(&world, scopes).await.text("error"), "connection_required", "{scopes:?}");
     }
+}
+
+#[tokio::test]
+async fn an_account_that_is_disconnected_meanwhile_gives_nobody_the_token_that_comes() {
+    let world = connected(|_| {}).await;
+    let mail = token_for(&world, &["Mail.Read"]).await;
+    world.sandbox.script(Fault::of_refresh(When::Next(1), What::Delay(Duration::from_millis(800))));
+    let before = world.sandbox.ledger().refreshes().count();
+    let asked = token_for(&world, &[VAULT]);
+    let disconnected = async {
+        eventually("the provider is asked", || async { world.sandbox.ledger().refreshes().count() > before }).await;
+        world.daemon.delete(&format!("/v1/connections/{}", mail.text("connection"))).await
+    };
+    let (vault, ended) = futures_util::future::join(asked, disconnected).await;
+    assert_eq!(ended.status, 200, "{ended:?}");
+    assert_eq!((vault.status, vault.text("error")), (409, "connection_required"), "{vault:?}");
 }
